@@ -1,0 +1,97 @@
+"""What all commands share: how they parse, fail and report. Light, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from genomic_vit.config import ConfigError, RunConfig, UserError, check_keys
+
+INTERRUPTED, REFUSED = 130, 2
+
+
+def run_command(command: Callable[[], None]) -> int:
+    """Run a command; its exit code: 0, 2 with a message where the user's input is refused, 130 on Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("lightning.pytorch", "lightning.fabric", "lightning", "matplotlib", "nibabel"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        command()
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as problem:
+        print(f"error: {problem}. Check that the place exists, is writable and has room.", file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+def run_config_parser(usage: str, description: str):
+    """A parser of every setting of RunConfig and --config; options override --config, which overrides the defaults."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="python -m genomic_vit.train", usage=usage, description=description)
+    parser.add_argument("--config", action="config", help="YAML file of the settings below.")
+    parser.add_class_arguments(RunConfig, as_group=False)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse a command line.
+
+    Raises:
+        ConfigError: an unknown option or config key, with the nearest known one.
+        SystemExit: 0 after --help, 2 where a value cannot be parsed.
+    """
+    known = [option for action in parser._actions for option in action.option_strings]
+    for word in argv:
+        option = word.split("=")[0]
+        if option.startswith("--") and option not in known:
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "see --help"
+            raise ConfigError(f"unknown option {option}; {hint}")
+    _check_config_file(argv)
+    return parser.parse_args(argv)
+
+
+def _check_config_file(argv: list[str]) -> None:
+    """Name an unknown key of the --config file before the parser meets it."""
+    import yaml
+
+    for place, word in enumerate(argv):
+        name = word.removeprefix("--config=") if word.startswith("--config=") else None
+        if word == "--config" and place + 1 < len(argv):
+            name = argv[place + 1]
+        if name is None:
+            continue
+        if not Path(name).is_file():
+            raise ConfigError(f"{name}: no such config file; check the path given with --config.")
+        try:
+            tree = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as cause:
+            raise ConfigError(f"{name}: is not YAML ({' '.join(str(cause).split())})") from cause
+        check_keys(tree or {}, RunConfig, name)
+
+
+def progress_bar(label: str):
+    """A context manager that gives a progress(done, total) function drawing on the terminal."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def bar():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(label, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    return bar()

@@ -1,0 +1,1 @@
+"""Who is in, with which label, in which fold. Never torch."""

@@ -1,0 +1,74 @@
+"""Which patients train and which are held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from genomic_vit.cohort.manifest import Cohort, ManifestError
+from genomic_vit.config import SplitConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Parts of a cohort; no patient is in two of them.
+
+    Args:
+        folds: fold of each case, (case).
+        train, validation, test: indices of cases.
+    """
+
+    folds: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def assign_folds(cohort: Cohort, folds: int, seed: int) -> np.ndarray:
+    """Fold of each case, (case) of 0 … folds − 1: whole patients, labels spread as evenly as patients allow.
+
+    Raises:
+        ManifestError: fewer patients than folds.
+    """
+    patients = cohort.patients
+    if len(set(patients)) < folds:
+        raise ManifestError(
+            f"{len(set(patients))} patients cannot make {folds} folds; use --split.folds {max(2, len(set(patients)))} "
+            "or fewer, or add patients."
+        )
+    kinds = ["/".join("?" if np.isnan(value) else str(int(value)) for value in row) for row in cohort.labels]
+    common = Counter(kinds)
+    kinds = [kind if common[kind] >= folds else "rare" for kind in kinds]
+    assigned = np.zeros(len(patients), dtype=int)
+    if Counter(kinds).most_common(1)[0][1] < folds:  # too few of any kind to spread: patients alone
+        kinds = ["all"] * len(kinds)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(patients, kinds, groups=patients)):
+        assigned[held_out] = fold
+    return assigned
+
+
+def split_cohort(cohort: Cohort, config: SplitConfig, seed: int) -> Split:
+    """Hold one fold out for the test, and a share of the other patients for early stopping.
+
+    Raises:
+        ManifestError: fewer patients than folds, or a part with one class only for a target.
+    """
+    folds = assign_folds(cohort, config.folds, seed)
+    test, rest = np.flatnonzero(folds == config.fold), np.flatnonzero(folds != config.fold)
+    parts = max(2, round(1 / config.validation))
+    inner = assign_folds(cohort.take(rest), parts, seed)
+    split = Split(folds, train=rest[inner != 0], validation=rest[inner == 0], test=test)
+    for name in ("train", "validation", "test"):
+        part = cohort.take(getattr(split, name))
+        for column, target in enumerate(cohort.targets):
+            found = Counter(part.labels[~np.isnan(part.labels[:, column]), column].astype(int).tolist())
+            if min(found[0], found[1]) == 0:
+                raise ManifestError(
+                    f"target {target!r}: the {name} part has {found[1]} positive and {found[0]} negative cases, "
+                    "both are needed. Use fewer folds (--split.folds), another --seed, or add cases."
+                )
+    return split

@@ -1,0 +1,322 @@
+"""What a run is: frozen dataclasses, valid when they exist. No heavy imports: command lines are parsed from these."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass, field
+from typing import Literal
+
+PHANTOM_TARGET = "mutant"  # the label column of the embedded phantom cohort
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used; the message says where, what was found, what was needed, what to do."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown or impossible; the message names it and what to write instead."""
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class SlabConfig:
+    """How slices are cut around a lesion.
+
+    Args:
+        tile_px: side of one tile in the grid, pixels; a multiple of the ViT's patch_px.
+        crop_mm: side of the square in-plane crop, mm. A larger lesion widens its own crop.
+        margin_mm: least distance between lesion and crop border, mm.
+        slice_step_mm: distance between slices, mm; null takes the scan's own consecutive slices.
+        context_slices: slices kept on each side of the lesion, 0 to 8; a stack of nine then always touches it.
+    """
+
+    tile_px: int = 32
+    crop_mm: float = 40.0
+    margin_mm: float = 4.0
+    slice_step_mm: float | None = None
+    context_slices: int = 2
+
+    def __post_init__(self) -> None:
+        _require(self.tile_px >= 8, f"slab.tile_px is {self.tile_px}; it must be at least 8")
+        _require(self.crop_mm > 0, f"slab.crop_mm is {self.crop_mm}; it must be positive")
+        _require(self.margin_mm >= 0, f"slab.margin_mm is {self.margin_mm}; it must not be negative")
+        _require(
+            self.slice_step_mm is None or self.slice_step_mm > 0,
+            f"slab.slice_step_mm is {self.slice_step_mm}; give millimetres above 0, or null for the scan's own slices",
+        )
+        _require(0 <= self.context_slices <= 8, f"slab.context_slices is {self.context_slices}; it must be 0 to 8")
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """How a slab becomes grids.
+
+    Args:
+        window_hu: HU range mapped to [0, 1], clipped outside (lung parenchyma: -1350 150, mediastinum: -115 235).
+        eval_stride: slices between the stacks of nine that evaluation averages, 1 to 9.
+    """
+
+    window_hu: tuple[float, float] = (-1350.0, 150.0)
+    eval_stride: int = 2
+
+    def __post_init__(self) -> None:
+        low, high = self.window_hu
+        _require(low < high, f"view.window_hu is {self.window_hu}; give the lower HU first")
+        _require(1 <= self.eval_stride <= 9, f"view.eval_stride is {self.eval_stride}; 1 to 9 lets no slice go unseen")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """In-plane augmentation of training stacks, the same for all nine slices. Zero turns one off.
+
+    Args:
+        flips: mirror and quarter-turn at random.
+        rotate_deg: largest small rotation, degrees.
+        scale: largest relative change of size.
+        shift: largest shift, as a share of the tile.
+        noise_hu: largest standard deviation of added Gaussian noise, HU.
+        jitter_hu: largest offset added to all voxels, HU.
+    """
+
+    flips: bool = True
+    rotate_deg: float = 15.0
+    scale: float = 0.1
+    shift: float = 0.06
+    noise_hu: float = 20.0
+    jitter_hu: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name in ("rotate_deg", "scale", "shift", "noise_hu", "jitter_hu"):
+            _require(getattr(self, name) >= 0, f"augment.{name} is {getattr(self, name)}; it must not be negative")
+        _require(self.scale < 1, f"augment.scale is {self.scale}; it must be below 1")
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """The Vision Transformer.
+
+    Args:
+        patch_px: side of a patch, pixels; divides slab.tile_px.
+        width: token width d.
+        depth: number of blocks l.
+        heads: attention heads h; divides width.
+        mlp_ratio: hidden width of a block's MLP over d.
+        registers: register tokens beside CLS.
+        dropout: after attention projection and in the MLP.
+    """
+
+    patch_px: int = 8
+    width: int = 96
+    depth: int = 3
+    heads: int = 4
+    mlp_ratio: float = 2.0
+    registers: int = 0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("patch_px", "width", "depth", "heads"):
+            _require(getattr(self, name) >= 1, f"vit.{name} is {getattr(self, name)}; it must be at least 1")
+        _require(self.width % self.heads == 0, f"vit.width {self.width} must be a multiple of vit.heads {self.heads}")
+        _require(self.mlp_ratio > 0, f"vit.mlp_ratio is {self.mlp_ratio}; it must be positive")
+        _require(self.registers >= 0, f"vit.registers is {self.registers}; it must not be negative")
+        _require(0 <= self.dropout < 1, f"vit.dropout is {self.dropout}; it must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """The attention rollout.
+
+    Args:
+        residual: the identity's share at each layer, in (0, 1); 0.5 is the classical choice.
+    """
+
+    residual: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(0 < self.residual < 1, f"rollout.residual is {self.residual}; it must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class CNNConfig:
+    """The CNN that classifies [grid, heat].
+
+    Args:
+        name: "small" suits CPUs; the others are MONAI's, trained from scratch.
+        dropout: before the last layer of "small".
+    """
+
+    name: Literal["small", "resnet18", "resnet50", "densenet121", "efficientnet-b0"] = "small"
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.dropout < 1, f"cnn.dropout is {self.dropout}; it must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the parts learn.
+
+    Args:
+        epochs: most epochs of one stage.
+        patience: epochs without a better validation loss before a stage stops early.
+        batch_size: stacks in a batch.
+        learning_rate: peak of the one-cycle cosine schedule (AdamW).
+        weight_decay: AdamW's.
+        vit_weight: lambda in `cnn loss + lambda vit loss + mu lesion loss` (joint).
+        lesion_weight: mu of the same; it rewards heat that lies on the lesion.
+        balance: weigh positives by (negatives / positives) of the training part.
+    """
+
+    epochs: int = 40
+    patience: int = 12
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    vit_weight: float = 0.5
+    lesion_weight: float = 0.0
+    balance: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "batch_size"):
+            _require(getattr(self, name) >= 1, f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        _require(self.learning_rate > 0, f"training.learning_rate is {self.learning_rate}; it must be positive")
+        for name in ("weight_decay", "vit_weight", "lesion_weight"):
+            _require(getattr(self, name) >= 0, f"training.{name} is {getattr(self, name)}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which patients are held out.
+
+    Args:
+        folds: patient-level stratified folds.
+        fold: the fold held out as the test part, from 0.
+        validation: share of the other patients kept for early stopping.
+    """
+
+    folds: int = 5
+    fold: int = 0
+    validation: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require(self.folds >= 2, f"split.folds is {self.folds}; at least 2 are needed")
+        _require(0 <= self.fold < self.folds, f"split.fold is {self.fold}; folds are counted 0 to {self.folds - 1}")
+        _require(0 < self.validation < 0.5, f"split.validation is {self.validation}; give a share above 0, below 0.5")
+
+
+@dataclass(frozen=True)
+class PhantomConfig:
+    """The synthetic cohort used where no data is given.
+
+    Args:
+        patients: how many; half of them mutant.
+        seed: of everything random in it.
+        signal: 1.0 plants the full phenotype, 0 none.
+    """
+
+    patients: int = 120
+    seed: int = 0
+    signal: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.patients >= 2, f"phantom.patients is {self.patients}; at least 2 are needed")
+        _require(0 <= self.signal <= 1, f"phantom.signal is {self.signal}; it must be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, whole.
+
+    Args:
+        mode: joint trains ViT and CNN together through the rollout; staged fits the ViT first, then freezes it.
+        data: manifest CSV (case, patient, scan, lesion, targets); null takes the embedded phantom cohort.
+        target: target column, or several with commas; null takes the phantom's.
+        positive: text in the target columns that means positive; null reads 1 and 0.
+        negative: text in the target columns that means negative; anything else is missing.
+        seed: of split, initial weights, batches and augmentation.
+        device: auto takes a GPU where there is one.
+    """
+
+    mode: Literal["joint", "staged"] = "joint"
+    data: str | None = None
+    target: str | None = None
+    positive: str | None = None
+    negative: str | None = None
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    slab: SlabConfig = field(default_factory=SlabConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    vit: ViTConfig = field(default_factory=ViTConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    cnn: CNNConfig = field(default_factory=CNNConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    phantom: PhantomConfig = field(default_factory=PhantomConfig)
+
+    def __post_init__(self) -> None:
+        tile, patch = self.slab.tile_px, self.vit.patch_px
+        _require(tile % patch == 0, f"slab.tile_px {tile} must be a multiple of vit.patch_px {patch}")
+        _require(
+            (self.positive is None) == (self.negative is None),
+            f"positive is {self.positive!r} and negative is {self.negative!r}; give both, or neither for 1 and 0",
+        )
+        _require(
+            self.data is None or self.target is not None, "data is given without target; name the target column(s)"
+        )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the target columns, in the order of the logits."""
+        return tuple(name.strip() for name in (self.target or PHANTOM_TARGET).split(",") if name.strip())
+
+
+def check_keys(tree: object, kind: type, where: str, path: str = "") -> None:
+    """Raise ConfigError at the first key of a nested mapping that dataclass `kind` does not have.
+
+    Args:
+        tree: what a YAML file held.
+        kind: the dataclass it is meant for.
+        where: the file, for the message.
+        path: dotted path of `tree` inside the file.
+    """
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{where}: {path or 'the file'} holds {type(tree).__name__}, a mapping of settings was needed"
+        )
+    hints = typing.get_type_hints(kind)
+    known = [entry.name for entry in dataclasses.fields(kind)]
+    for key, value in tree.items():
+        dotted = f"{path}.{key}" if path else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean {(path + '.' if path else '') + near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown setting {dotted}; {hint}")
+        if dataclasses.is_dataclass(hints[key]):
+            check_keys(value, hints[key], where, dotted)
+
+
+def from_tree(tree: object, where: str) -> RunConfig:
+    """RunConfig of a nested mapping as a config file holds it; settings not given keep their defaults.
+
+    Raises:
+        ConfigError: unknown or impossible settings.
+    """
+    check_keys(tree, RunConfig, where)
+    return _build(RunConfig, tree)
+
+
+def _build(kind: type, tree: dict) -> object:
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in tree.items():
+        if dataclasses.is_dataclass(hints[key]):
+            value = _build(hints[key], value)
+        values[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

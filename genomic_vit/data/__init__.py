@@ -1,0 +1,1 @@
+"""Volume → Slab → grid → batch."""

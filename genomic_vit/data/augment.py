@@ -1,0 +1,54 @@
+"""In-plane augmentation of whole batches, on their own device."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from genomic_vit.config import AugmentConfig
+
+
+def augment(
+    hu: Float[Tensor, "b slice y x"],
+    lesion: Float[Tensor, "b slice y x"],
+    config: AugmentConfig,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "b slice y x"], Float[Tensor, "b slice y x"]]:
+    """Flip, turn, move and disturb each stack of a batch, all its slices alike; the lesion moves with the scan.
+
+    Args:
+        hu: stacks in HU.
+        lesion: share of lesion in each pixel, 0 to 1.
+        config: what, and how far.
+        generator: source of randomness, on the batch's device.
+    """
+    grid = F.affine_grid(random_affine(len(hu), config, generator).to(hu), list(hu.shape), align_corners=False)
+    hu = F.grid_sample(hu, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    lesion = F.grid_sample(lesion, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    noise_hu = config.noise_hu * _uniform((len(hu), 1, 1, 1), 0, 1, generator)
+    offset_hu = _uniform((len(hu), 1, 1, 1), -config.jitter_hu, config.jitter_hu, generator)
+    noise = torch.randn(hu.shape, generator=generator, device=generator.device)
+    return hu + (noise * noise_hu + offset_hu).to(hu), lesion
+
+
+def random_affine(batch: int, config: AugmentConfig, generator: torch.Generator) -> Float[Tensor, "b 2 3"]:
+    """Random in-plane maps from output to input, in units of half a tile (as `affine_grid` takes them)."""
+    size = (batch,)
+    angle = torch.deg2rad(_uniform(size, -config.rotate_deg, config.rotate_deg, generator))
+    mirror = torch.ones(size, device=generator.device)
+    if config.flips:
+        angle = angle + math.pi / 2 * torch.randint(4, size, generator=generator, device=generator.device)
+        mirror = mirror - 2 * torch.randint(2, size, generator=generator, device=generator.device)
+    scale = 1 + _uniform(size, -config.scale, config.scale, generator)
+    shift = 2 * _uniform((batch, 2), -config.shift, config.shift, generator)
+    turn = torch.stack([angle.cos() * mirror, -angle.sin(), angle.sin() * mirror, angle.cos()], dim=1).view(batch, 2, 2)
+    return torch.cat([turn * repeat(scale, "b -> b 1 1"), shift[:, :, None]], dim=2)
+
+
+def _uniform(size: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(size, generator=generator, device=generator.device)

@@ -1,0 +1,54 @@
+"""What a trained network says of slabs: probabilities a case, and heat on the slab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from genomic_vit.config import ViewConfig
+from genomic_vit.data.datasets import AllStacks, loader, window
+from genomic_vit.data.grid import from_grid, join_stacks, stack_starts, to_grid
+from genomic_vit.data.slab import Slab
+from genomic_vit.models.genomic_vit import GenomicViT
+
+BATCH = 32
+
+
+def case_probabilities(model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device) -> np.ndarray:
+    """Probability of each target, (case t): the mean over a case's strided stacks.
+
+    Args:
+        model: in evaluation mode.
+        slabs: one a case.
+        view: window and stride.
+        device: where to compute.
+    """
+    sums: dict[int, list[np.ndarray]] = {}
+    for probability, _, case in _look(model, slabs, view, device):
+        for row, index in zip(probability, case, strict=True):
+            sums.setdefault(int(index), []).append(row)
+    return np.array([np.mean(sums[index], axis=0) for index in range(len(slabs))])
+
+
+def slab_heat(model: GenomicViT, slab: Slab, view: ViewConfig, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Probability (t) and heat (z y x) of one slab, overlapping stacks averaged; heat 1.0 is the even share."""
+    parts = list(_look(model, [slab], view, device))
+    probability = np.concatenate([part[0] for part in parts])
+    heat = np.concatenate([part[1] for part in parts])
+    return probability.mean(axis=0), join_stacks(heat, stack_starts(len(slab.hu), view.eval_stride), len(slab.hu))
+
+
+@torch.inference_mode()
+def _look(
+    model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Probability (b t), heat (b 9 y x) and case (b) of all strided stacks, batch by batch."""
+    unlabelled = np.zeros((len(slabs), 0), dtype=np.float32)
+    for batch in loader(AllStacks(slabs, unlabelled, view), BATCH):
+        grid = rearrange(to_grid(window(batch.hu.to(device), view.window_hu)), "b H W -> b 1 H W")
+        output = model(grid)
+        heat = from_grid(rearrange(output.heat, "b 1 H W -> b H W"))
+        yield torch.sigmoid(output.logits.float()).cpu().numpy(), heat.float().cpu().numpy(), batch.case.numpy()

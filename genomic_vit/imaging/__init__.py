@@ -1,0 +1,1 @@
+"""Disk ⇄ Volume in patient space. Never torch."""

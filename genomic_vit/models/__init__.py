@@ -1,0 +1,1 @@
+"""The network: ViT, rollout, CNN, and all in one. Knows tensors only."""

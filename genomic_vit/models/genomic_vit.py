@@ -1,0 +1,104 @@
+"""The whole argument in one module: grid → ViT → rollout → heat → CNN([grid, heat]) → logits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genomic_vit.config import RunConfig
+from genomic_vit.models.attention import AttentionMap
+from genomic_vit.models.cnn import build_cnn
+from genomic_vit.models.rollout import attention_rollout
+from genomic_vit.models.vit import ViT
+
+
+class GenomicViTOutput(NamedTuple):
+    """What the network returns; all of it on the graph.
+
+    Args:
+        logits: the answer, of the CNN, (b t).
+        vit_logits: of the ViT's own head, (b t).
+        heat: rollout as a picture, (b 1 H W), mean one: 2.0 is a place that draws twice the even share.
+        attention: the ViT's maps, first layer first; `attention[l].dense()` is the (b h n n) matrix.
+    """
+
+    logits: Float[Tensor, "b t"]
+    vit_logits: Float[Tensor, "b t"]
+    heat: Float[Tensor, "b 1 H W"]
+    attention: tuple[AttentionMap, ...]
+
+
+class GenomicViT(nn.Module):
+    """ViT, rollout and CNN in one; the CNN's error reaches the ViT through the heat.
+
+    Args:
+        vit: gives attention and logits of its own.
+        cnn: maps (b, channels + 1, H, W), heat last, to logits (b t).
+        residual: the identity's share in the rollout, in (0, 1).
+        tile_patches: patches along one side of a tile; heat is interpolated inside tiles, never across their borders.
+    """
+
+    def __init__(self, vit: ViT, cnn: nn.Module, *, residual: float, tile_patches: int) -> None:
+        super().__init__()
+        self.vit = vit
+        self.cnn = cnn
+        self.residual = residual
+        self.tile_patches = tile_patches
+
+    def forward(self, grid: Float[Tensor, "b channel H W"]) -> GenomicViTOutput:
+        seen = self.vit(grid)
+        row = attention_rollout(seen.attention, residual=self.residual, prefix_tokens=self.vit.prefix_tokens)
+        rows, _ = self.vit.patches(grid.shape[-2:])
+        heat = heat_image(rearrange(row, "b (r c) -> b 1 r c", r=rows), self.vit.patch_px, self.tile_patches)
+        logits = self.cnn(torch.cat([grid, heat.to(grid.dtype)], dim=1))
+        return GenomicViTOutput(logits, seen.logits, heat, seen.attention)
+
+
+def heat_image(patches: Float[Tensor, "b 1 r c"], patch_px: int, tile_patches: int) -> Float[Tensor, "b 1 H W"]:
+    """Rollout of patches as a picture of mean one, bilinear inside each tile.
+
+    Args:
+        patches: rollout, non-negative, not all zero.
+        patch_px: side of a patch, pixels.
+        tile_patches: patches along one side of a tile.
+
+    Raises:
+        ValueError: the patch grid does not divide into tiles.
+    """
+    rows, columns = patches.shape[-2:]
+    if rows % tile_patches or columns % tile_patches:
+        raise ValueError(
+            f"heat_image: {rows} × {columns} patches do not divide into tiles of {tile_patches} × {tile_patches}; "
+            "pass a grid of whole tiles"
+        )
+    share = patches / patches.mean(dim=(1, 2, 3), keepdim=True)
+    tiles = rearrange(share, "b 1 (tr r) (tc c) -> (b tr tc) 1 r c", r=tile_patches, c=tile_patches)
+    tiles = F.interpolate(tiles, scale_factor=patch_px, mode="bilinear", align_corners=False)
+    return rearrange(tiles, "(b tr tc) 1 y x -> b 1 (tr y) (tc x)", tr=rows // tile_patches, tc=columns // tile_patches)
+
+
+def build_model(config: RunConfig, tiles: int = 3) -> GenomicViT:
+    """The network a run config describes, for grids of `tiles` × `tiles` tiles, with fresh weights."""
+    side_px, vit = tiles * config.slab.tile_px, config.vit
+    targets = len(config.targets)
+    return GenomicViT(
+        ViT(
+            (side_px, side_px),
+            patch_px=vit.patch_px,
+            targets=targets,
+            width=vit.width,
+            depth=vit.depth,
+            heads=vit.heads,
+            mlp_ratio=vit.mlp_ratio,
+            registers=vit.registers,
+            dropout=vit.dropout,
+        ),
+        build_cnn(config.cnn.name, channels=2, targets=targets, dropout=config.cnn.dropout),
+        residual=config.rollout.residual,
+        tile_patches=config.slab.tile_px // vit.patch_px,
+    )

@@ -1,0 +1,121 @@
+"""A Vision Transformer written out, that returns every layer's attention."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genomic_vit.models.attention import Attention, AttentionMap
+
+
+class ViTOutput(NamedTuple):
+    """What a ViT returns.
+
+    Args:
+        logits: from the CLS token, (b t).
+        attention: one map a layer, first layer first.
+        tokens: after the final norm, (b n d), prefix first.
+    """
+
+    logits: Float[Tensor, "b t"]
+    attention: tuple[AttentionMap, ...]
+    tokens: Float[Tensor, "b n d"]
+
+
+class Block(nn.Module):
+    """A pre-norm encoder block (Dosovitskiy et al. 2021, arXiv 2010.11929, eq. 2–3)."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        hidden = int(width * mlp_ratio)
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attention = Attention(width, heads)
+        self.drop = nn.Dropout(dropout)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
+        )
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
+        mixed, attention = self.attention(self.norm1(tokens))
+        tokens = tokens + self.drop(mixed)
+        return tokens + self.mlp(self.norm2(tokens)), attention
+
+
+class ViT(nn.Module):
+    """Patches, CLS and registers (Darcet et al., arXiv 2309.16588) through pre-norm blocks (Dosovitskiy et al. 2021).
+
+    Args:
+        image_px: H and W the position embedding is made for; another size resamples it.
+        patch_px: side of a patch.
+        channels: of the image.
+        targets: t, logits of the class head.
+        width: d.
+        depth: l.
+        heads: h.
+        mlp_ratio: hidden width of the MLPs over d.
+        registers: extra prefix tokens after CLS.
+        dropout: after attention projection and in the MLPs; attention itself is never dropped.
+
+    Raises:
+        ValueError: an image side is not a multiple of patch_px.
+    """
+
+    def __init__(
+        self,
+        image_px: tuple[int, int],
+        *,
+        patch_px: int = 16,
+        channels: int = 1,
+        targets: int = 1,
+        width: int = 384,
+        depth: int = 4,
+        heads: int = 6,
+        mlp_ratio: float = 4.0,
+        registers: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        self.prefix_tokens = 1 + registers
+        self.patch_grid = self.patches(image_px)
+        self.embed = nn.Conv2d(channels, width, patch_px, stride=patch_px)
+        self.prefix = nn.Parameter(torch.randn(self.prefix_tokens, width) * 0.02)
+        self.position = nn.Parameter(torch.randn(self.patch_grid[0] * self.patch_grid[1], width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, targets)
+
+    def forward(self, image: Float[Tensor, "b channel H W"]) -> ViTOutput:
+        patches = rearrange(self.embed(image), "b d r c -> b (r c) d") + self.positions(self.patches(image.shape[-2:]))
+        tokens = torch.cat([repeat(self.prefix, "p d -> b p d", b=len(image)), patches], dim=1)  # (b n d)
+        attention = []
+        for block in self.blocks:
+            tokens, layer = block(tokens)
+            attention.append(layer)
+        tokens = self.norm(tokens)
+        return ViTOutput(self.head(tokens[:, 0]), tuple(attention), tokens)
+
+    def patches(self, image_px: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of patches in an image of `image_px` (H, W)."""
+        height, width = image_px
+        if height % self.patch_px or width % self.patch_px:
+            raise ValueError(
+                f"ViT: image of {height} × {width} px does not divide into patches of {self.patch_px} px; "
+                "pad or resize it to multiples of the patch"
+            )
+        return height // self.patch_px, width // self.patch_px
+
+    def positions(self, grid: tuple[int, int]) -> Float[Tensor, "patches d"]:
+        """Position embedding for a patch grid (r, c), bicubically resampled where it is not the one learnt."""
+        if grid == self.patch_grid:
+            return self.position
+        rows, _ = self.patch_grid
+        learnt = rearrange(self.position, "(r c) d -> 1 d r c", r=rows)
+        resampled = F.interpolate(learnt, size=grid, mode="bicubic", antialias=True, align_corners=False)
+        return rearrange(resampled, "1 d r c -> (r c) d")

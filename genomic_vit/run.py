@@ -1,0 +1,259 @@
+"""One run, from manifest to metrics: what train, predict and evaluate share."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+
+from genomic_vit.cohort.folds import Split, split_cohort
+from genomic_vit.cohort.manifest import check_classes, read_manifest
+from genomic_vit.cohort.phantom import make_phantom
+from genomic_vit.config import PhantomConfig, RunConfig
+from genomic_vit.data.cache import cache_folder
+from genomic_vit.data.prepare import Prepared, prepare
+from genomic_vit.data.slab import cut_slab, place_on_scan
+from genomic_vit.evaluation.inference import case_probabilities, slab_heat
+from genomic_vit.evaluation.metrics import score_cohort
+from genomic_vit.evaluation.overlay import describe, draw_overlay
+from genomic_vit.imaging.read import read_lesion, read_scan
+from genomic_vit.imaging.write import write_volume
+from genomic_vit.models.genomic_vit import GenomicViT, build_model
+from genomic_vit.training.fit import fit
+from genomic_vit.training.run_folder import RunError, RunFolder, write_predictions, write_text
+
+Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run says.
+
+    Args:
+        folder: where everything is.
+        metrics: as metrics.json holds it.
+        example: (scan, lesion) of one held-out case, to try predict on.
+    """
+
+    folder: Path
+    metrics: dict
+    example: tuple[Path, Path]
+
+
+def train_run(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    jobs: int = -1,
+    bar: Bar | None = None,
+) -> RunResult:
+    """Prepare, split, train and test. Nothing is written to `out` before every case has proved usable.
+
+    Args:
+        config: the run.
+        out: run folder.
+        resume: continue the run in `out`; it must have the same config. Where there is none yet, begin.
+        overwrite: delete the run in `out` first.
+        skip_bad: leave unusable cases out.
+        cache: folder of prepared slabs and the phantom cohort, None for the user's cache folder.
+        jobs: processes that prepare.
+        bar: gives progress bars; None shows none.
+
+    Raises:
+        UserError: the input cannot be used as asked.
+        KeyboardInterrupt: stopped by the user; `resume` continues.
+    """
+    folder, cache = RunFolder(out), cache or cache_folder()
+    folder.check_free(resume=resume, overwrite=overwrite)
+    going_on = resume and folder.config.is_file()
+    if going_on:
+        folder.check_same(config)
+    prepared = prepare_cohort(config, cache, skip_bad=skip_bad, jobs=jobs, bar=bar)
+    split = split_cohort(prepared.cohort, config.split, config.seed)
+    if not going_on:
+        folder.start(config, split, prepared.cohort)
+        prepared.write_excluded(out / "excluded.csv")
+    torch.manual_seed(config.seed)
+    model = build_model(config)
+    train, validation = (
+        (_slabs(prepared, part), prepared.cohort.labels[part]) for part in (split.train, split.validation)
+    )
+    fit(model, train, validation, config, out, [RichProgressBar(leave=False)] if bar else [])
+    folder.save_model(model)
+    metrics = _test(model, prepared, split, config, folder)
+    case = prepared.cohort.cases[split.test[0]]
+    return RunResult(out, metrics, (case.scan, case.lesion))
+
+
+def prepare_cohort(
+    config: RunConfig, cache: Path, *, skip_bad: bool = False, jobs: int = -1, bar: Bar | None = None
+) -> Prepared:
+    """The labelled cases of the config's manifest with their slabs; the phantom cohort is made where none is given."""
+    data = Path(config.data) if config.data else phantom_manifest(config.phantom, cache, jobs, bar)
+    cohort = read_manifest(data, config.targets, config.positive, config.negative)
+    labelled = ~np.isnan(cohort.labels).all(axis=1)
+    if not labelled.all():
+        log.warning("%s: %d of %d cases have no label and are left out", data, (~labelled).sum(), len(labelled))
+    check_classes(cohort, str(data), minimum=2)
+    with _bar(bar, "preparing slabs") as progress:
+        return prepare(
+            cohort.take(labelled), config.slab, cache=cache / "slabs", skip_bad=skip_bad, jobs=jobs, progress=progress
+        )
+
+
+def phantom_manifest(phantom: PhantomConfig, cache: Path, jobs: int = -1, bar: Bar | None = None) -> Path:
+    """Manifest of the embedded phantom cohort, made in the cache folder the first time."""
+    folder = cache / f"phantom-{phantom.patients}-{phantom.seed}-{phantom.signal:g}"
+    if (folder / "cases.csv").is_file():
+        return folder / "cases.csv"
+    with _bar(bar, "making the phantom cohort") as progress:
+        return make_phantom(folder, phantom.patients, phantom.seed, phantom.signal, progress=progress, jobs=jobs)
+
+
+def best_device(name: str) -> torch.device:
+    """The torch device of a config's or command's `device`; auto takes CUDA, then MPS, then the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def evaluate_cohort(
+    model: GenomicViT, prepared: Prepared, config: RunConfig, device: torch.device
+) -> tuple[np.ndarray, dict]:
+    """Probabilities (case t) and metrics of a cohort, lesion diameter alone beside them."""
+    cohort = prepared.cohort
+    probability = case_probabilities(model, prepared.slabs, config.view, device)
+    metrics = score_cohort(probability, cohort.labels, cohort.patients, cohort.targets, config.seed)
+    diameter_mm = np.array([[slab.diameter_mm] * len(cohort.targets) for slab in prepared.slabs])
+    alone = score_cohort(diameter_mm, cohort.labels, cohort.patients, cohort.targets, config.seed, only=("auc",))
+    for target, report in metrics.items():
+        if "by_case" in report:
+            report["diameter_alone"] = {part: alone[target][part] for part in ("by_case", "by_patient")}
+    return probability, metrics
+
+
+def evaluate_run(
+    run: Path,
+    data: Path,
+    out: Path,
+    *,
+    labels: tuple[str | None, str | None] = (None, None),
+    overwrite: bool = False,
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    jobs: int = -1,
+    device: str = "auto",
+    bar: Bar | None = None,
+) -> dict:
+    """Score a run's model on another cohort; writes predictions.csv, metrics.json, excluded.csv into `out`.
+
+    Args:
+        run: run folder.
+        data: manifest with the run's target columns.
+        out: folder to write.
+        labels: text that means positive and negative in `data`; None takes the run's.
+        overwrite, skip_bad, cache, jobs, bar: as `train_run`.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UserError: run or cohort cannot be used, or `out` holds an evaluation.
+    """
+    if (out / "metrics.json").exists() and not overwrite:
+        raise RunError(f"{out}: already holds metrics.json; pass --overwrite, or another --out.")
+    folder, place = RunFolder(run), best_device(device)
+    trained = folder.read_config()
+    model = folder.load_model(place)
+    positive, negative = labels if any(labels) else (trained.positive, trained.negative)
+    config = replace(trained, data=str(data), target=",".join(trained.targets), positive=positive, negative=negative)
+    prepared = prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, bar=bar)
+    probability, metrics = evaluate_cohort(model, prepared, config, place)
+    out.mkdir(parents=True, exist_ok=True)
+    outside = np.full(len(probability), "external")
+    write_predictions(out / "predictions.csv", prepared.cohort, probability, np.full(len(probability), ""), outside)
+    prepared.write_excluded(out / "excluded.csv")
+    write_text(out / "metrics.json", json.dumps(metrics, indent=2))
+    return metrics
+
+
+def predict_scan(run: Path, scan: Path, lesion: Path, out: Path, device: str = "auto") -> dict:
+    """One lesion's probabilities and heat; writes prediction.json, heat.nii.gz (on the scan's grid) and overlay.png.
+
+    Args:
+        run: run folder.
+        scan, lesion: as `read_scan` and `read_lesion` take them.
+        out: folder to write.
+        device: auto, cpu, cuda or mps.
+
+    Returns:
+        What prediction.json holds.
+
+    Raises:
+        UserError: run, scan or lesion cannot be used.
+    """
+    folder, place = RunFolder(run), best_device(device)
+    config, model = folder.read_config(), folder.load_model(place)
+    volume = read_scan(scan)
+    slab = cut_slab(volume, read_lesion(lesion, like=volume), config.slab)
+    probability, heat = slab_heat(model, slab, config.view, place)
+    answer = {
+        "probability": {target: round(float(p), 6) for target, p in zip(config.targets, probability, strict=True)},
+        "scan": str(scan),
+        "lesion": str(lesion),
+        "run": str(run),
+        "heat": "attention rollout of the ViT (class-agnostic), 1.0 = even share, 0 outside the slab",
+        "slices": len(slab.hu),
+        "version": version("genomic_vit"),
+        "notice": "For research, not a medical device.",
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_volume(place_on_scan(heat, slab.geometry, volume.geometry), out / "heat.nii.gz")
+    title = describe(config.targets, probability) + "   (for research, not a medical device)"
+    draw_overlay(slab, heat, config.view.window_hu, title, out / "overlay.png")
+    write_text(out / "prediction.json", json.dumps(answer, indent=2))
+    return answer
+
+
+def _test(model: GenomicViT, prepared: Prepared, split: Split, config: RunConfig, folder: RunFolder) -> dict:
+    """Write predictions.csv of validation and test cases, and metrics.json of the test cases."""
+    device = best_device(config.device)
+    model.to(device)
+    tested = _take(prepared, split.test)
+    probability, metrics = evaluate_cohort(model, tested, config, device)
+    seen = np.concatenate([split.validation, split.test])
+    judged = case_probabilities(model, _slabs(prepared, split.validation), config.view, device)
+    write_predictions(
+        folder.path / "predictions.csv",
+        prepared.cohort.take(seen),
+        np.concatenate([judged, probability]),
+        split.folds[seen],
+        np.repeat(["validation", "test"], [len(split.validation), len(split.test)]),
+    )
+    write_text(folder.metrics, json.dumps(metrics, indent=2))
+    return metrics
+
+
+def _take(prepared: Prepared, index: np.ndarray) -> Prepared:
+    return Prepared(prepared.cohort.take(index), _slabs(prepared, index), ())
+
+
+def _slabs(prepared: Prepared, index: np.ndarray) -> list:
+    return [prepared.slabs[i] for i in index]
+
+
+def _bar(bar: Bar | None, label: str) -> AbstractContextManager:
+    return bar(label) if bar else nullcontext()

@@ -1,0 +1,61 @@
+"""python -m genomic_vit.train: train a model on a cohort, and say how well it does on held-out patients."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from genomic_vit.cli import parse, progress_bar, run_command, run_config_parser
+from genomic_vit.config import RunConfig
+
+USAGE = """python -m genomic_vit.train --mode joint|staged [--config FILE] [--data MANIFEST.csv] [--target NAME[,NAME]]
+                                   [--out RUN] [--resume | --overwrite] [--skip-bad] [--SETTING VALUE ...]"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, train, print; returns the exit code."""
+    return run_command(lambda: train(sys.argv[1:] if argv is None else argv))
+
+
+def train(argv: list[str]) -> None:
+    parser = run_config_parser(USAGE, "Train on a manifest's cases, or on the embedded phantom cohort.")
+    parser.add_argument("--out", type=str, default=None, help="run folder (default: runs/MODE-TIME).")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out where it stopped.")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run in --out first.")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out cases that cannot be used, and say which.")
+    parser.add_argument("--cache", type=str, default=None, help="folder of prepared slabs and the phantom cohort.")
+    parser.add_argument("--jobs", type=int, default=-1, help="processes that prepare cases; -1 takes all cores.")
+    options = parser.instantiate(parse(parser, argv))
+
+    from genomic_vit.evaluation.summary import summarise
+    from genomic_vit.run import train_run  # heavy imports from here on, so that --help is quick
+
+    config = RunConfig(**{name: getattr(options, name) for name in RunConfig.__dataclass_fields__})
+    out = Path(options.out or f"runs/{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}")
+    try:
+        result = train_run(
+            config,
+            out,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            skip_bad=options.skip_bad,
+            cache=Path(options.cache) if options.cache else None,
+            jobs=options.jobs,
+            bar=progress_bar,
+        )
+    except KeyboardInterrupt:
+        again = [word for word in argv if word not in ("--overwrite", "--resume")]
+        again += [] if options.out else ["--out", str(out)]
+        print(f"\ncontinue with: python -m genomic_vit.train {shlex.join(again)} --resume", file=sys.stderr)
+        raise
+    scan, lesion = result.example
+    print(f"held-out {summarise(result.metrics)}")
+    print(f"run folder: {result.folder}")
+    predict = ["--lesion", str(lesion), "--out", str(result.folder / "predict")]
+    print(f"try next: {shlex.join([sys.executable, '-m', 'genomic_vit.predict', str(out), str(scan), *predict])}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""A schedule of stages through the Lightning trainer, each continued where it stopped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from genomic_vit.config import RunConfig
+from genomic_vit.data.slab import Slab
+from genomic_vit.models.genomic_vit import GenomicViT
+from genomic_vit.training.module import StageData, StageModule, positive_weights
+from genomic_vit.training.run_folder import write_text
+from genomic_vit.training.stages import Stage, schedule
+
+ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+Part = tuple[Sequence[Slab], np.ndarray]
+
+
+def fit(
+    model: GenomicViT,
+    train: Part,
+    validation: Part,
+    config: RunConfig,
+    folder: Path,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Train the network in place through all stages of the config's mode, keeping the best epoch of each.
+
+    Args:
+        model: fresh weights.
+        train, validation: slabs, and labels (case t) with NaN where missing.
+        config: of the run.
+        folder: run folder; logs/ and checkpoints/ are written into it, and stages found there are continued.
+        callbacks: more of Lightning's, such as a progress bar.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; the folder holds what is needed to go on.
+    """
+    for index, stage in enumerate(schedule(config.mode, config.training)):
+        checkpoints = folder / "checkpoints" / stage.name
+        module = StageModule(model, stage, config, index, positive_weights(train[1], config.training.balance))
+        if not (checkpoints / "done").exists():
+            _fit_stage(module, StageData(train, validation, config, index), stage, config, folder, callbacks)
+            write_text(checkpoints / "done", "")
+        best = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"], strict=False)
+    model.requires_grad_(True).eval()
+
+
+def _fit_stage(
+    module: StageModule, data: StageData, stage: Stage, config: RunConfig, folder: Path, callbacks: Sequence[Callback]
+) -> None:
+    checkpoints, logs = folder / "checkpoints" / stage.name, folder / "logs"
+    trainer = L.Trainer(
+        accelerator=ACCELERATORS[config.device],
+        devices=1,
+        max_epochs=config.training.epochs,
+        reload_dataloaders_every_n_epochs=1,
+        gradient_clip_val=1.0,
+        callbacks=[
+            ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False),
+            EarlyStopping("val_loss", patience=config.training.patience),
+            *callbacks,
+        ],
+        logger=[CSVLogger(logs, stage.name, version=""), TensorBoardLogger(logs, stage.name, version="")],
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_model_summary=False,
+        enable_progress_bar=any("ProgressBar" in type(callback).__name__ for callback in callbacks),
+    )
+    last = checkpoints / "last.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", ".*Experiment logs directory.*exists and is not empty.*")
+        try:
+            trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+        except SystemExit as stop:  # Lightning's way of passing Ctrl-C on
+            raise KeyboardInterrupt from stop

@@ -1,0 +1,59 @@
+"""What a stage minimises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from genomic_vit.models.genomic_vit import GenomicViTOutput
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What the losses compare with.
+
+    Args:
+        labels: 0, 1, or NaN where missing, (b t).
+        lesion: share of lesion in each grid pixel, (b 1 H W).
+        positive_weight: weight of a positive label, (t).
+    """
+
+    labels: Float[Tensor, "b t"]
+    lesion: Float[Tensor, "b 1 H W"]
+    positive_weight: Float[Tensor, " t"]
+
+
+def masked_bce(
+    logits: Float[Tensor, "b t"], labels: Float[Tensor, "b t"], positive_weight: Float[Tensor, " t"]
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy over the labels that are there; a missing one (NaN) weighs nothing. 0 where all miss."""
+    known = ~torch.isnan(labels)
+    filled = torch.where(known, labels, 0.0)
+    loss = F.binary_cross_entropy_with_logits(logits, filled, pos_weight=positive_weight, reduction="none")
+    return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def heat_on_lesion(heat: Float[Tensor, "b 1 H W"], lesion: Float[Tensor, "b 1 H W"]) -> Float[Tensor, ""]:
+    """−log of the share of heat that lies on the lesion, the mean over images that show lesion."""
+    share = (heat * lesion).sum(dim=(1, 2, 3)) / heat.sum(dim=(1, 2, 3))
+    shows = lesion.sum(dim=(1, 2, 3)) > 0
+    return -(share.clamp(min=1e-6).log() * shows).sum() / shows.sum().clamp(min=1)
+
+
+def cnn_loss(output: GenomicViTOutput, truth: Truth) -> Float[Tensor, ""]:
+    """Of the CNN's logits."""
+    return masked_bce(output.logits, truth.labels, truth.positive_weight)
+
+
+def vit_loss(output: GenomicViTOutput, truth: Truth) -> Float[Tensor, ""]:
+    """Of the ViT's own logits."""
+    return masked_bce(output.vit_logits, truth.labels, truth.positive_weight)
+
+
+def lesion_loss(output: GenomicViTOutput, truth: Truth) -> Float[Tensor, ""]:
+    """Of the heat, by where the lesion is."""
+    return heat_on_lesion(output.heat, truth.lesion)

@@ -1,0 +1,123 @@
+"""One stage as a LightningModule: what a step, an epoch and a validation are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning as L
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from genomic_vit.config import RunConfig
+from genomic_vit.data.augment import augment
+from genomic_vit.data.datasets import AllStacks, Batch, RandomStacks, loader, window
+from genomic_vit.data.grid import to_grid
+from genomic_vit.data.slab import Slab
+from genomic_vit.models.genomic_vit import GenomicViT
+from genomic_vit.training.losses import Truth, masked_bce
+from genomic_vit.training.stages import Stage
+
+
+class StageData(L.LightningDataModule):
+    """Training stacks drawn anew each epoch, and all validation stacks.
+
+    Every draw depends on (seed, stage, epoch, case) alone, so a resumed run sees what the whole run would have seen.
+    """
+
+    def __init__(
+        self,
+        train: tuple[Sequence[Slab], np.ndarray],
+        validation: tuple[Sequence[Slab], np.ndarray],
+        config: RunConfig,
+        stage: int,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation, self.config, self.stage = train, validation, config, stage
+
+    def train_dataloader(self) -> DataLoader:
+        draw = (self.config.seed, self.stage, self.trainer.current_epoch)
+        return loader(RandomStacks(*self.train, seed=draw), self.config.training.batch_size, shuffle=draw)
+
+    def val_dataloader(self) -> DataLoader:
+        return loader(AllStacks(*self.validation, self.config.view), 4 * self.config.training.batch_size)
+
+
+class StageModule(L.LightningModule):
+    """Trains the parts of a GenomicViT that learn in one stage; the others stay as they are, bit for bit.
+
+    Args:
+        model: the network, changed in place.
+        stage: what learns, by which losses.
+        config: of the run.
+        index: the stage's place in the schedule, for its seeds.
+        positive_weight: weight of a positive label, (t).
+    """
+
+    def __init__(self, model: GenomicViT, stage: Stage, config: RunConfig, index: int, positive_weight: Tensor) -> None:
+        super().__init__()
+        self.model, self.stage, self.config, self.index = model, stage, config, index
+        self.register_buffer("positive_weight", positive_weight, persistent=False)
+        for name, part in model.named_children():
+            part.requires_grad_(name in stage.learns)
+        self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_train_epoch_start(self) -> None:
+        for name, part in self.model.named_children():
+            part.train(name in self.stage.learns)
+        seed = int(np.random.SeedSequence([self.config.seed, self.index, self.current_epoch]).generate_state(1)[0])
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        torch.manual_seed(seed)  # dropout draws from the global generator
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        hu, lesion = augment(batch.hu, batch.lesion, self.config.augment, self.generator)
+        output = self.model(self._grid(hu))
+        truth = Truth(batch.labels, rearrange(to_grid(lesion), "b H W -> b 1 H W"), self.positive_weight)
+        parts = {loss.__name__: (weight, loss(output, truth)) for weight, loss in self.stage.losses}
+        total = sum(weight * value for weight, value in parts.values())
+        self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(hu))
+        for name, (_weight, value) in parts.items():
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(hu))
+        return total
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        logits = getattr(self.model(self._grid(batch.hu)), self.stage.judged_by)
+        self._judged.append((torch.sigmoid(logits.float()), batch.labels, batch.case))
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the cases, each by the mean probability of its stacks."""
+        probability, labels, case = (torch.cat(part) for part in zip(*self._judged, strict=True))
+        self._judged.clear()
+        count = torch.bincount(case).unsqueeze(1)
+        mean = (
+            torch.zeros(len(count), probability.shape[1], device=self.device).index_add_(0, case, probability) / count
+        )
+        truth = torch.empty_like(mean).index_copy_(0, case, labels)
+        loss = masked_bce(torch.logit(mean, eps=1e-6), truth, self.positive_weight)
+        self.log("val_loss", loss, prog_bar=True)
+
+    def configure_optimizers(self) -> dict:
+        training = self.config.training
+        decayed = [p for p in self.model.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.requires_grad and p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=training.learning_rate,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, training.learning_rate, total_steps=steps, pct_start=0.15
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _grid(self, hu: Tensor) -> Tensor:
+        return rearrange(to_grid(window(hu, self.config.view.window_hu)), "b H W -> b 1 H W")
+
+
+def positive_weights(labels: np.ndarray, balance: bool) -> Tensor:
+    """Negatives over positives of each target, (t); ones where balance is off. Labels (case t), NaN missing."""
+    positive, negative = np.nansum(labels == 1, axis=0), np.nansum(labels == 0, axis=0)
+    weight = negative / np.maximum(positive, 1) if balance else np.ones(labels.shape[1])
+    return torch.as_tensor(weight, dtype=torch.float32)
