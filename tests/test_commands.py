@@ -1,0 +1,183 @@
+"""The commands as users call them, on a small phantom."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from genomic_vit import read_lesion, read_scan
+from genomic_vit.evaluate import main as evaluate
+from genomic_vit.phantom import main as phantom
+from genomic_vit.predict import main as predict
+from genomic_vit.train import main as train
+
+SMALL = [
+    *["--slab.tile_px", "16", "--vit.patch_px", "8", "--vit.width", "16", "--vit.heads", "2", "--vit.depth", "2"],
+    *["--training.epochs", "2", "--split.folds", "3", "--split.validation", "0.3", "--device", "cpu", "--jobs", "1"],
+]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort") / "phantom"
+    assert phantom([str(folder), "--patients", "24", "--jobs", "1"]) == 0
+    return folder / "cases.csv"
+
+
+@pytest.fixture(scope="module")
+def given(cohort, tmp_path_factory):
+    return ["--data", str(cohort), "--target", "mutant", "--cache", str(tmp_path_factory.mktemp("cache")), *SMALL]
+
+
+@pytest.fixture(scope="module")
+def run(given, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "joint"
+    assert train(["--mode", "joint", "--out", str(out), *given]) == 0
+    return out
+
+
+def test_a_run_folder_holds_what_a_reviewer_needs(run):
+    names = {path.name for path in run.iterdir()}
+    assert {
+        "config.yaml",
+        "split.csv",
+        "predictions.csv",
+        "metrics.json",
+        "model.safetensors",
+        "environment.json",
+    } <= names
+    rows = list(csv.DictReader((run / "predictions.csv").open()))
+    assert {"case", "patient", "fold", "part", "mutant", "mutant_probability"} == set(rows[0])
+    split = list(csv.DictReader((run / "split.csv").open()))
+    patients = [{row["patient"] for row in split if row["part"] == part} for part in ("train", "validation", "test")]
+    assert not (patients[0] & patients[1] or patients[0] & patients[2] or patients[1] & patients[2])
+    auc = json.loads((run / "metrics.json").read_text())["mutant"]["by_case"]["auc"]
+    assert auc["low"] <= auc["value"] <= auc["high"]
+
+
+def test_staged_leaves_the_vit_as_its_first_stage_left_it(given, tmp_path):
+    import torch
+
+    assert train(["--mode", "staged", "--out", str(tmp_path / "run"), *given]) == 0
+    first, second = (
+        torch.load(tmp_path / "run/checkpoints" / stage / "best.ckpt", weights_only=True)["state_dict"]
+        for stage in ("vit", "cnn")
+    )
+    vit = [name for name in first if name.startswith("model.vit.")]
+    assert vit and all(torch.equal(first[name], second[name]) for name in vit)
+    assert any(not torch.equal(first[name], second[name]) for name in first if name.startswith("model.cnn."))
+
+
+def test_predict_puts_heat_on_exactly_the_scans_grid(run, cohort, tmp_path):
+    row = next(csv.DictReader(cohort.open()))
+    scan, lesion = cohort.parent / row["scan"], cohort.parent / row["lesion"]
+    assert predict([str(run), str(scan), "--lesion", str(lesion), "--out", str(tmp_path / "out")]) == 0
+    answer = json.loads((tmp_path / "out/prediction.json").read_text())
+    assert 0 <= answer["probability"]["mutant"] <= 1
+    assert (tmp_path / "out/overlay.png").stat().st_size > 10_000
+    volume = read_scan(scan)
+    import nibabel as nib
+
+    heat, original = nib.load(tmp_path / "out/heat.nii.gz"), nib.load(scan)
+    assert heat.shape == original.shape
+    np.testing.assert_allclose(heat.affine, original.affine, atol=1e-5)
+    values = heat.get_fdata().transpose(2, 1, 0)
+    inside = read_lesion(lesion, like=volume).array
+    assert (values[inside] > 0).all()
+    assert (values == 0).mean() > 0.5
+
+
+def test_evaluate_scores_another_cohort(run, cohort, tmp_path):
+    given = [str(run), "--data", str(cohort), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    assert evaluate([*given, "--cache", str(tmp_path)]) == 0
+    assert len(list(csv.DictReader((tmp_path / "out/predictions.csv").open()))) == 24
+    assert evaluate([*given, "--cache", str(tmp_path)]) == 2
+
+
+def test_a_finished_run_is_not_overwritten_unasked(run, given, capsys):
+    before = (run / "metrics.json").read_bytes()
+    assert train(["--mode", "joint", "--out", str(run), *given]) == 2
+    assert "already holds a run; pass --resume, --overwrite, or another --out" in capsys.readouterr().err
+    assert (run / "metrics.json").read_bytes() == before
+    assert train(["--mode", "joint", "--out", str(run), *given, "--resume", "--seed", "5"]) == 2
+    assert "cannot resume with other settings: seed" in capsys.readouterr().err
+
+
+def test_all_bad_cases_are_listed_before_anything_is_written(cohort, given, tmp_path, capsys):
+    rows = list(csv.DictReader(cohort.open()))
+    for row in rows:
+        row["scan"], row["lesion"] = str(cohort.parent / row["scan"]), str(cohort.parent / row["lesion"])
+    rows[1]["scan"], rows[4]["lesion"] = "gone.nii.gz", "lost.nii.gz"
+    other = tmp_path / "cases.csv"
+    with other.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    bad = ["--mode", "joint", "--out", str(tmp_path / "run"), *given, "--data", str(other)]
+    assert train(bad) == 2
+    said = capsys.readouterr().err
+    assert "2 of 24 cases cannot be used" in said and "gone.nii.gz" in said and "lost.nii.gz" in said
+    assert not (tmp_path / "run").exists()
+    assert train([*bad, "--skip-bad"]) == 0
+    left_out = list(csv.DictReader((tmp_path / "run/excluded.csv").open()))
+    assert [row["case"] for row in left_out] == [rows[1]["case"], rows[4]["case"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--target", "mutan"], "no target column 'mutan'.*did you mean 'mutant'"),
+        (["--split.folds", "25"], "24 patients cannot make 25 folds"),
+        (["--data", "nowhere.csv"], "nowhere.csv: no such manifest"),
+        (["--vit.widht", "8"], "unknown option --vit.widht; did you mean --vit.width"),
+        (["--vit.width", "15"], "vit.width 15 must be a multiple of vit.heads 2"),
+    ],
+)
+def test_wrong_input_is_refused_with_its_repair(change, message, given, tmp_path, capsys):
+    import re
+
+    assert train(["--mode", "joint", "--out", str(tmp_path / "run"), *given, *change]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_key_in_a_config_file_is_refused(tmp_path, capsys):
+    (tmp_path / "my.yaml").write_text("vit:\n  dept: 3\n")
+    assert train(["--config", str(tmp_path / "my.yaml")]) == 2
+    assert "unknown setting vit.dept; did you mean vit.depth?" in capsys.readouterr().err
+
+
+def test_damaged_or_strange_weights_are_refused(run, cohort, tmp_path, capsys):
+    import shutil
+
+    row = next(csv.DictReader(cohort.open()))
+    scan, lesion = str(cohort.parent / row["scan"]), str(cohort.parent / row["lesion"])
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    out = ["--lesion", lesion, "--out", str(tmp_path / "out")]
+    (copy / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:1000])
+    assert predict([str(copy), scan, *out]) == 2
+    assert "model.safetensors: damaged" in capsys.readouterr().err
+    shutil.copy(run / "model.safetensors", copy)
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace("depth: 2", "depth: 3").replace("width: 16", "width: 32"))
+    assert predict([str(copy), scan, *out]) == 2
+    assert "does not fit config.yaml" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["genomic_vit", *[f"genomic_vit.{n}" for n in ("train", "predict", "evaluate", "phantom")]]
+)
+def test_help_is_quick(command):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        said = subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert "genomic_vit" in said.stdout
+    assert min(times) < 1.5
