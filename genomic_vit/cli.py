@@ -17,8 +17,8 @@ INTERRUPTED, REFUSED = 130, 2
 def run_command(command: Callable[[], None]) -> int:
     """Run a command; its exit code: 0, 2 with a message where the user's input is refused, 130 on Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("lightning.pytorch", "lightning.fabric", "lightning", "matplotlib", "nibabel"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:  # on the handler: Lightning sets its loggers' levels when imported
+        handler.addFilter(_worth_saying)
     try:
         command()
     except UserError as problem:
@@ -31,6 +31,10 @@ def run_command(command: Callable[[], None]) -> int:
         print(f"error: {problem}. Check that the place exists, is writable and has room.", file=sys.stderr)
         return REFUSED
     return 0
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return record.name.startswith("genomic_vit") or record.levelno >= logging.WARNING
 
 
 def run_config_parser(usage: str, description: str):

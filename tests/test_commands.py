@@ -181,3 +181,84 @@ def test_help_is_quick(command):
         times.append(time.perf_counter() - start)
     assert "genomic_vit" in said.stdout
     assert min(times) < 1.5
+
+
+def relabelled(cohort, path, **columns):
+    """The manifest at `cohort` with more columns, one value a row, and absolute paths."""
+    rows = list(csv.DictReader(cohort.open()))
+    for index, row in enumerate(rows):
+        row["scan"], row["lesion"] = str(cohort.parent / row["scan"]), str(cohort.parent / row["lesion"])
+        row.update({name: values[index] for name, values in columns.items()})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_several_targets_with_missing_labels(cohort, given, tmp_path):
+    other = ["1", "0", ""] * 8
+    manifest = relabelled(cohort, tmp_path / "cases.csv", other=other)
+    out = tmp_path / "run"
+    assert (
+        train(["--mode", "joint", "--out", str(out), *given, "--data", str(manifest), "--target", "mutant,other"]) == 0
+    )
+    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    assert {"mutant", "mutant_probability", "other", "other_probability"} <= set(rows[0])
+    assert all(row["other_probability"] for row in rows) and any(row["other"] == "" for row in rows)
+    counts = json.loads((out / "metrics.json").read_text())["other"]["counts"]
+    tested = [row for row in rows if row["part"] == "test"]
+    assert counts["missing"] == sum(row["other"] == "" for row in tested)
+    assert counts["cases"] + counts["missing"] == len(tested)
+
+
+def test_text_labels_by_declaration(cohort, given, tmp_path, caplog):
+    words = {"1": "Mutant", "0": "Wildtype"}
+    text = [words[row["mutant"]] for row in csv.DictReader(cohort.open())]
+    text[0] = "Not collected"
+    manifest = relabelled(cohort, tmp_path / "cases.csv", EGFR=text)
+    asked = ["--mode", "joint", "--out", str(tmp_path / "run"), *given, "--data", str(manifest), "--target", "EGFR"]
+    assert train(asked) == 2
+    assert not (tmp_path / "run").exists()
+    assert train([*asked, "--positive", "Mutant", "--negative", "Wildtype"]) == 0
+    assert "taken as missing: 1 Not collected" in caplog.text
+
+
+def test_one_class_only_is_refused(cohort, given, tmp_path, capsys):
+    manifest = relabelled(cohort, tmp_path / "cases.csv", same=["1"] * 24)
+    asked = ["--mode", "joint", "--out", str(tmp_path / "run"), *given, "--data", str(manifest), "--target", "same"]
+    assert train(asked) == 2
+    assert "target 'same' has 24 positive and 0 negative patients" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_predict_reads_a_dicom_folder(run, shared_data, tmp_path):
+    import SimpleITK as sitk
+
+    from genomic_vit import Volume, write_volume
+
+    for folder in sorted({path.parent for path in (shared_data / "lung_dx_a0002").rglob("*.dcm")}):
+        series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    (tmp_path / "scan").mkdir()
+    for name in names:
+        (tmp_path / "scan" / name.rsplit("/", 1)[-1]).symlink_to(name)
+    scan = read_scan(tmp_path / "scan")
+    middle = scan.geometry.to_lps((np.array(scan.geometry.shape) - 1) / 2)
+    ball = np.linalg.norm(scan.geometry.positions_mm() - middle, axis=-1) < 15
+    write_volume(Volume(ball, scan.geometry), tmp_path / "mask.nrrd")
+    given = ["--lesion", str(tmp_path / "mask.nrrd"), "--out", str(tmp_path / "out")]
+    assert predict([str(run), str(tmp_path / "scan"), *given]) == 0
+    assert read_scan_grid(tmp_path / "out/heat.nii.gz").same_as(scan.geometry)
+
+
+def read_scan_grid(path):
+    """Geometry of an image that is no scan."""
+    import nibabel as nib
+
+    from genomic_vit import Geometry
+
+    affine = np.diag([-1, -1, 1, 1]) @ nib.load(path).affine
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    direction = (affine[:3, :3] / spacing_mm)[:, ::-1]
+    return Geometry(nib.load(path).shape[::-1], spacing_mm[::-1], affine[:3, 3], direction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,14 @@ from genomic_vit.training.module import StageData, StageModule, positive_weights
 from genomic_vit.training.run_folder import write_text
 from genomic_vit.training.stages import Stage, schedule
 
+QUIET = (
+    ".*does not have many workers.*",
+    ".*Checkpoint directory.*exists and is not empty.*",
+    ".*LeafSpec.*",
+    ".*eval mode at the start of training.*",
+    ".*smaller than the logging interval.*",
+)
+log = logging.getLogger(__name__)
 ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 Part = tuple[Sequence[Slab], np.ndarray]
 
@@ -43,10 +52,12 @@ def fit(
     Raises:
         KeyboardInterrupt: the user stopped it; the folder holds what is needed to go on.
     """
-    for index, stage in enumerate(schedule(config.mode, config.training)):
+    stages = schedule(config.mode, config.training)
+    for index, stage in enumerate(stages):
         checkpoints = folder / "checkpoints" / stage.name
         module = StageModule(model, stage, config, index, positive_weights(train[1], config.training.balance))
         if not (checkpoints / "done").exists():
+            log.info("stage %d of %d: %s learns", index + 1, len(stages), " and ".join(stage.learns))
             _fit_stage(module, StageData(train, validation, config, index), stage, config, folder, callbacks)
             write_text(checkpoints / "done", "")
         best = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
@@ -58,6 +69,8 @@ def _fit_stage(
     module: StageModule, data: StageData, stage: Stage, config: RunConfig, folder: Path, callbacks: Sequence[Callback]
 ) -> None:
     checkpoints, logs = folder / "checkpoints" / stage.name, folder / "logs"
+    session = f"session_{len(list((logs / stage.name).glob('session_*')))}"  # a resumed stage keeps its earlier logs
+    best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
     trainer = L.Trainer(
         accelerator=ACCELERATORS[config.device],
         devices=1,
@@ -65,11 +78,11 @@ def _fit_stage(
         reload_dataloaders_every_n_epochs=1,
         gradient_clip_val=1.0,
         callbacks=[
-            ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False),
+            best,
             EarlyStopping("val_loss", patience=config.training.patience),
             *callbacks,
         ],
-        logger=[CSVLogger(logs, stage.name, version=""), TensorBoardLogger(logs, stage.name, version="")],
+        logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         enable_model_summary=False,
@@ -77,10 +90,15 @@ def _fit_stage(
     )
     last = checkpoints / "last.ckpt"
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
-        warnings.filterwarnings("ignore", ".*Experiment logs directory.*exists and is not empty.*")
+        for message in QUIET:
+            warnings.filterwarnings("ignore", message)
         try:
             trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as stop:  # Lightning's way of passing Ctrl-C on
             raise KeyboardInterrupt from stop
+    log.info(
+        "stage %s: %d epochs, best validation loss %.3f",
+        stage.name,
+        trainer.current_epoch,
+        float(best.best_model_score),
+    )

@@ -31,7 +31,7 @@ class RunError(UserError):
 class RunFolder:
     """Paths and files of one run.
 
-    config.yaml  split.csv  excluded.csv  environment.json  logs/STAGE/  checkpoints/STAGE/{best,last,done}
+    config.yaml  split.csv  excluded.csv  environment.json  logs/STAGE/session_N/  checkpoints/STAGE/{best,last,done}
     model.safetensors  predictions.csv  metrics.json (last of all: a run that has it is complete)
     """
 

@@ -1,0 +1,49 @@
+"""Ctrl-C, and what comes after."""
+
+import csv
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+from safetensors.numpy import load_file
+
+from genomic_vit.phantom import main as phantom
+from genomic_vit.train import main as train
+
+EPOCHS = 30
+SMALL = [
+    *["--slab.tile_px", "16", "--vit.patch_px", "8", "--vit.width", "16", "--vit.heads", "2", "--vit.depth", "2"],
+    *["--training.epochs", str(EPOCHS), "--training.patience", str(EPOCHS), "--split.folds", "3"],
+    *["--split.validation", "0.3", "--device", "cpu", "--jobs", "1", "--mode", "joint", "--target", "mutant"],
+]
+
+
+def test_a_run_stopped_by_ctrl_c_continues_to_where_the_whole_run_ends(tmp_path):
+    assert phantom([str(tmp_path / "phantom"), "--patients", "24", "--jobs", "1"]) == 0
+    given = ["--data", str(tmp_path / "phantom/cases.csv"), "--cache", str(tmp_path / "cache"), *SMALL]
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    assert train([*given, "--out", str(whole)]) == 0
+
+    command = [sys.executable, "-m", "genomic_vit.train", *given, "--out", str(stopped)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (stopped / "checkpoints/joint/last.ckpt").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert not (stopped / "metrics.json").exists()
+    again = next(line for line in said.splitlines() if line.startswith("continue with: "))
+    assert again.endswith("--resume")
+
+    arguments = shlex.split(again.removeprefix("continue with: "))[3:]
+    assert train(arguments) == 0
+    logged = [row for path in sorted(stopped.glob("logs/joint/*/metrics.csv")) for row in csv.DictReader(path.open())]
+    epochs = {int(row["epoch"]) for row in logged if row["val_loss"]}
+    assert epochs == set(range(EPOCHS))
+    ours, theirs = load_file(stopped / "model.safetensors"), load_file(whole / "model.safetensors")
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    assert train(arguments) == 0  # a finished run resumed says its result again
