@@ -34,6 +34,13 @@ Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 log = logging.getLogger(__name__)
 
 
+class StageProgressBar(RichProgressBar):
+    """Lightning's bar without the logger's version number."""
+
+    def get_metrics(self, trainer, module) -> dict:
+        return {name: value for name, value in super().get_metrics(trainer, module).items() if name != "v_num"}
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What a finished run says.
@@ -91,7 +98,7 @@ def train_run(
     train, validation = (
         (_slabs(prepared, part), prepared.cohort.labels[part]) for part in (split.train, split.validation)
     )
-    fit(model, train, validation, config, out, [RichProgressBar(leave=False)] if bar else [])
+    fit(model, train, validation, config, out, [StageProgressBar(leave=False)] if bar else [])
     folder.save_model(model)
     metrics = _test(model, prepared, split, config, folder)
     case = prepared.cohort.cases[split.test[0]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -89,9 +90,7 @@ def _fit_stage(
         enable_progress_bar=any("ProgressBar" in type(callback).__name__ for callback in callbacks),
     )
     last = checkpoints / "last.ckpt"
-    with warnings.catch_warnings():
-        for message in QUIET:
-            warnings.filterwarnings("ignore", message)
+    with _quiet():
         try:
             trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as stop:  # Lightning's way of passing Ctrl-C on
@@ -102,3 +101,20 @@ def _fit_stage(
         trainer.current_epoch,
         float(best.best_model_score),
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's notes on what was chosen on purpose from the terminal; its other warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        with warnings.catch_warnings():
+            for message in QUIET:
+                warnings.filterwarnings("ignore", message)
+            for logger in loggers:
+                logger.setLevel(logging.WARNING)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
