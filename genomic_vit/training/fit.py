@@ -72,25 +72,25 @@ def _fit_stage(
     checkpoints, logs = folder / "checkpoints" / stage.name, folder / "logs"
     session = f"session_{len(list((logs / stage.name).glob('session_*')))}"  # a resumed stage keeps its earlier logs
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
-    trainer = L.Trainer(
-        accelerator=ACCELERATORS[config.device],
-        devices=1,
-        max_epochs=config.training.epochs,
-        reload_dataloaders_every_n_epochs=1,
-        gradient_clip_val=1.0,
-        callbacks=[
-            best,
-            EarlyStopping("val_loss", patience=config.training.patience),
-            *callbacks,
-        ],
-        logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_model_summary=False,
-        enable_progress_bar=any("ProgressBar" in type(callback).__name__ for callback in callbacks),
-    )
     last = checkpoints / "last.ckpt"
     with _quiet():
+        trainer = L.Trainer(
+            accelerator=ACCELERATORS[config.device],
+            devices=1,
+            max_epochs=config.training.epochs,
+            reload_dataloaders_every_n_epochs=1,
+            gradient_clip_val=1.0,
+            callbacks=[
+                best,
+                EarlyStopping("val_loss", patience=config.training.patience),
+                *callbacks,
+            ],
+            logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            enable_model_summary=False,
+            enable_progress_bar=any("ProgressBar" in type(callback).__name__ for callback in callbacks),
+        )
         try:
             trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as stop:  # Lightning's way of passing Ctrl-C on
