@@ -94,7 +94,7 @@ def test_a_single_volume_stored_as_four_dimensions_is_read(tmp_path):
 
 def test_an_empty_mask_is_refused(tmp_path):
     path = write_volume(Volume(np.zeros(SMALL.shape, dtype=bool), SMALL), tmp_path / "mask.nii.gz")
-    with pytest.raises(LesionError, match="the mask is empty .*draw the lesion"):
+    with pytest.raises(LesionError, match=r"the mask is empty .*draw the lesion"):
         read_lesion(path, like=chest(SMALL))
 
 
@@ -141,5 +141,5 @@ def test_dicom_series_reads_and_two_in_one_folder_are_refused(shared_data, tmp_p
     with pytest.raises(ScanError, match="holds 2 DICOM series; a folder with exactly one is needed"):
         read_scan(tmp_path / "both")
     (tmp_path / "0" / "0-010.dcm").unlink()
-    with pytest.raises(ScanError, match="slice gaps run from 8.00 to 16.00 mm"):
+    with pytest.raises(ScanError, match=r"slice gaps run from 8\.00 to 16\.00 mm"):
         read_scan(tmp_path / "0")

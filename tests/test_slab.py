@@ -138,7 +138,7 @@ def test_a_lesion_between_the_slices_asked_for_is_refused():
     geometry = grid_of(spacing_mm=(1.0, 0.7, 0.7), shape=(60, 100, 96))
     array = np.zeros(geometry.shape, dtype=bool)
     array[20, 50, 50] = array[30, 50, 50] = True
-    with pytest.raises(LesionError, match="smaller slab.slice_step_mm"):
+    with pytest.raises(LesionError, match=r"smaller slab\.slice_step_mm"):
         cut_slab(chest(geometry), Volume(array, geometry), SlabConfig(slice_step_mm=20.0))
 
 

@@ -16,7 +16,7 @@ from genomic_vit.data.slab import Slab, cut_slab
 from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.imaging.read import read_lesion, read_scan
 
-FORMAT = 1  # raise it when cut_slab or the readers give other numbers than before
+FORMAT = 2  # raise it when cut_slab or the readers give other numbers than before
 log = logging.getLogger(__name__)
 
 

@@ -63,6 +63,8 @@ def cut_slab(scan: Volume, lesion: Volume, config: SlabConfig) -> Slab:
             f"no part of the lesion falls on slices {geometry.spacing_mm[0]:.2f} mm apart; "
             "use a smaller slab.slice_step_mm"
         )
+    nearest = _slices_inside(geometry, scan.geometry)
+    hu, inside = hu[nearest], inside[nearest]
     area_mm2 = lesion.array.sum(axis=(1, 2)).max() * np.prod(scan.geometry.spacing_mm[1:])
     return Slab(hu, inside >= min(0.5, inside.max()), geometry, float(2 * math.sqrt(area_mm2 / math.pi)))
 
@@ -119,6 +121,14 @@ def slice_range(first: int, last: int, lowest: int, highest: int, context: int) 
 def place_on_scan(values: np.ndarray, slab: Geometry, scan: Geometry) -> Volume:
     """Values on the slab's grid (z y x) put onto the scan's own voxels, linear, zero outside the slab."""
     return Volume(resample(Volume(values, slab), scan, outside=0.0), scan)
+
+
+def _slices_inside(slab: Geometry, scan: Geometry) -> np.ndarray:
+    """For each slice of the slab, itself where it lies in the scan, else the nearest slice that does."""
+    slices = np.arange(slab.shape[0])
+    at = scan.to_index(slab.to_lps(np.stack([slices, 0 * slices, 0 * slices], axis=-1)))[:, 0]
+    within = slices[(at > -1e-3) & (at < scan.shape[0] - 1 + 1e-3)]
+    return slices.clip(within.min(), within.max())
 
 
 def _block_mean(volume: Volume, onto: Geometry, fine: int) -> np.ndarray:
