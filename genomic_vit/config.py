@@ -109,6 +109,7 @@ class ViTConfig:
         mlp_ratio: hidden width of a block's MLP over d.
         registers: register tokens beside CLS.
         dropout: after attention projection and in the MLP.
+        layer_scale: first value of LayerScale's factors (DINOv2 began at 1e-5); null has no LayerScale.
     """
 
     patch_px: int = 8
@@ -118,6 +119,7 @@ class ViTConfig:
     mlp_ratio: float = 2.0
     registers: int = 0
     dropout: float = 0.1
+    layer_scale: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("patch_px", "width", "depth", "heads"):
@@ -126,6 +128,10 @@ class ViTConfig:
         _require(self.mlp_ratio > 0, f"vit.mlp_ratio is {self.mlp_ratio}; it must be positive")
         _require(self.registers >= 0, f"vit.registers is {self.registers}; it must not be negative")
         _require(0 <= self.dropout < 1, f"vit.dropout is {self.dropout}; it must be in [0, 1)")
+        _require(
+            self.layer_scale is None or self.layer_scale > 0,
+            f"vit.layer_scale is {self.layer_scale}; give a number above 0 such as 1e-5, or null for none",
+        )
 
 
 @dataclass(frozen=True)

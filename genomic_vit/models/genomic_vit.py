@@ -97,6 +97,7 @@ def build_model(config: RunConfig, tiles: int = 3) -> GenomicViT:
             mlp_ratio=vit.mlp_ratio,
             registers=vit.registers,
             dropout=vit.dropout,
+            layer_scale=vit.layer_scale,
         ),
         build_cnn(config.cnn.name, channels=2, targets=targets, dropout=config.cnn.dropout),
         residual=config.rollout.residual,

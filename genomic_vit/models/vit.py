@@ -27,10 +27,28 @@ class ViTOutput(NamedTuple):
     tokens: Float[Tensor, "b n d"]
 
 
-class Block(nn.Module):
-    """A pre-norm encoder block (Dosovitskiy et al. 2021, arXiv 2010.11929, eq. 2–3)."""
+class LayerScale(nn.Module):
+    """A learnt factor a channel on a residual branch (Touvron et al. 2021, arXiv 2103.17239, §2; DINOv2 has it).
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+    Args:
+        width: d.
+        initial: what every factor begins as.
+    """
+
+    def __init__(self, width: int, initial: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), initial))
+
+    def forward(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return branch * self.gamma
+
+
+class Block(nn.Module):
+    """A pre-norm encoder block (Dosovitskiy et al. 2021, arXiv 2010.11929, eq. 2–3), with LayerScale if asked for."""
+
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float, dropout: float, layer_scale: float | None = None
+    ) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
@@ -40,11 +58,14 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
         )
+        self.scale1, self.scale2 = (
+            nn.Identity() if layer_scale is None else LayerScale(width, layer_scale) for _ in range(2)
+        )
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
         mixed, attention = self.attention(self.norm1(tokens))
-        tokens = tokens + self.drop(mixed)
-        return tokens + self.mlp(self.norm2(tokens)), attention
+        tokens = tokens + self.scale1(self.drop(mixed))
+        return tokens + self.scale2(self.mlp(self.norm2(tokens))), attention
 
 
 class ViT(nn.Module):
@@ -61,6 +82,7 @@ class ViT(nn.Module):
         mlp_ratio: hidden width of the MLPs over d.
         registers: extra prefix tokens after CLS.
         dropout: after attention projection and in the MLPs; attention itself is never dropped.
+        layer_scale: what LayerScale's factors begin as; None has no LayerScale.
 
     Raises:
         ValueError: an image side is not a multiple of patch_px.
@@ -79,6 +101,7 @@ class ViT(nn.Module):
         mlp_ratio: float = 4.0,
         registers: int = 0,
         dropout: float = 0.0,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.patch_px = patch_px
@@ -87,7 +110,7 @@ class ViT(nn.Module):
         self.embed = nn.Conv2d(channels, width, patch_px, stride=patch_px)
         self.prefix = nn.Parameter(torch.randn(self.prefix_tokens, width) * 0.02)
         self.position = nn.Parameter(torch.randn(self.patch_grid[0] * self.patch_grid[1], width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout, layer_scale) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, targets)
 
