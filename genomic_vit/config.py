@@ -197,6 +197,36 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class LesionConfig:
+    """How the lesion of a case is read; docs/lesions.md says what each source means.
+
+    Args:
+        frame: frame of points and boxes given in mm, lps (DICOM, ITK) or ras (NIfTI, 3D Slicer's display).
+        roi: ROI of an RTSTRUCT, segment of a SEG or label of a mask: its number, its name or a pattern (GTV*).
+        point_mm: diameter of the ball drawn around a lesion given as one point, mm.
+        field: lesion reads the manifest's lesion column; lung takes the whole lungs, segmented, and needs no lesion.
+        lesions: of several lesions in one source, take the largest, or each as a case of its own.
+    """
+
+    frame: Literal["lps", "ras"] = "lps"
+    roi: str | None = None
+    point_mm: float = 20.0
+    field: Literal["lesion", "lung"] = "lesion"
+    lesions: Literal["largest", "each"] = "largest"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("frame", ("lps", "ras")),
+            ("field", ("lesion", "lung")),
+            ("lesions", ("largest", "each")),
+        ):
+            value = getattr(self, name)
+            _require(value in allowed, f"lesion.{name} is {value!r}; it must be {' or '.join(allowed)}")
+        _require(0 < self.point_mm <= 200, f"lesion.point_mm is {self.point_mm}; give a diameter of 0 to 200 mm")
+        _require(self.roi is None or bool(self.roi.strip()), "lesion.roi is empty; give a name or number, or leave it")
+
+
+@dataclass(frozen=True)
 class SplitConfig:
     """Which patients are held out.
 
@@ -256,6 +286,7 @@ class RunConfig:
     negative: str | None = None
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    lesion: LesionConfig = field(default_factory=LesionConfig)
     slab: SlabConfig = field(default_factory=SlabConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
