@@ -266,6 +266,92 @@ class PhantomConfig:
 
 
 @dataclass(frozen=True)
+class TargetRule:
+    """How a column of a label table becomes a target; case and surrounding white space are forgiven everywhere.
+
+    Args:
+        column: header of the column.
+        positive: cell text, or a list of texts, that means positive.
+        negative: the same for negative; anything else is missing, and counted aloud.
+    """
+
+    column: str
+    positive: tuple[str, ...] | str
+    negative: tuple[str, ...] | str
+
+    def __post_init__(self) -> None:
+        for name in ("positive", "negative"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(map(str, given)))
+            _require(
+                bool(getattr(self, name)), f"labels.targets: {self.column!r} has no {name} text; give at least one"
+            )
+        both = {plain_text(text) for text in self.positive} & {plain_text(text) for text in self.negative}
+        _require(not both, f"labels.targets: {self.column!r}: {sorted(both)} means positive and negative; choose one")
+
+
+@dataclass(frozen=True)
+class CovariateRule:
+    """What else is known of a patient before the answer.
+
+    Args:
+        column: header of the column.
+        kind: number, where any other text is missing; or category, where Unknown, Not Collected and the like are.
+    """
+
+    column: str
+    kind: Literal["number", "category"] = "category"
+
+    def __post_init__(self) -> None:
+        kinds = typing.get_args(typing.get_type_hints(type(self))["kind"])
+        _require(
+            self.kind in kinds,
+            f"labels.covariates: {self.column!r} is of kind {self.kind!r}; it must be {' or '.join(kinds)}",
+        )
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """How a clinical table becomes targets and covariates.
+
+    Args:
+        table: CSV or XLSX with one row a patient; null takes the manifest's own columns.
+        sheet: of an XLSX; null takes the first.
+        key: column of the table that holds the manifest's patient; null takes Case ID, Patient ID or the like.
+        preset: a collection whose targets and covariates are known; those given below come on top.
+        targets: name to column, positive and negative; --target picks among them.
+        covariates: name to column and kind (number or category).
+        min_cases: fewest positive, and fewest negative, patients a target needs to be learned.
+        allow_outcome_columns: take columns known only after treatment (recurrence, survival, death) as covariates.
+    """
+
+    table: str | None = None
+    sheet: str | None = None
+    key: str | None = None
+    preset: Literal["nsclc-radiogenomics", "lung1", "lidc", "msd-lung"] | None = None
+    targets: dict[str, TargetRule] = field(default_factory=dict)
+    covariates: dict[str, CovariateRule] = field(default_factory=dict)
+    min_cases: int = 10
+    allow_outcome_columns: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.min_cases >= 1, f"labels.min_cases is {self.min_cases}; it must be at least 1")
+        _require(
+            self.table is not None or (self.sheet is None and self.key is None),
+            "labels.sheet and labels.key belong to labels.table; name the table too",
+        )
+        _require(
+            self.table is not None or self.preset is None,
+            f"labels.preset {self.preset!r} reads the collection's clinical table; name it as labels.table",
+        )
+        _require(
+            self.table is None or bool(self.targets or self.covariates or self.preset),
+            f"labels.table is {self.table!r} but nothing is read from it; give labels.targets, labels.covariates "
+            "or labels.preset",
+        )
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One training run, whole.
 
@@ -296,6 +382,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
 
     def __post_init__(self) -> None:
         tile, patch = self.slab.tile_px, self.vit.patch_px
@@ -312,6 +399,11 @@ class RunConfig:
     def targets(self) -> tuple[str, ...]:
         """Names of the target columns, in the order of the logits."""
         return tuple(name.strip() for name in (self.target or PHANTOM_TARGET).split(",") if name.strip())
+
+
+def plain_text(text: str) -> str:
+    """A header or cell as it is compared: white space trimmed and single, case folded, underscores as blanks."""
+    return " ".join(text.replace("_", " ").split()).casefold()
 
 
 def check_keys(tree: object, kind: type, where: str, path: str = "") -> None:
@@ -337,6 +429,23 @@ def check_keys(tree: object, kind: type, where: str, path: str = "") -> None:
             raise ConfigError(f"{where}: unknown setting {dotted}; {hint}")
         if dataclasses.is_dataclass(hints[key]):
             check_keys(value, hints[key], where, dotted)
+        elif (rule := _rule_kind(hints[key])) is not None:
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: {dotted} holds {value!r}; a mapping of names to rules was needed")
+            for name, entry in value.items():
+                check_keys(entry, rule, where, f"{dotted}.{name}")
+    lacking = [
+        entry.name for entry in dataclasses.fields(kind)
+        if entry.name not in tree and entry.default is dataclasses.MISSING is entry.default_factory
+    ]  # fmt: skip
+    if lacking:
+        raise ConfigError(f"{where}: {path} lacks {', '.join(lacking)}; add it")
+
+
+def _rule_kind(hint: object) -> type | None:
+    """The dataclass that a setting of type dict[str, dataclass] holds, None for any other."""
+    inner = typing.get_args(hint)[1:] if typing.get_origin(hint) is dict else ()
+    return next((kind for kind in inner if dataclasses.is_dataclass(kind)), None)
 
 
 def from_tree(tree: object, where: str) -> RunConfig:
@@ -355,5 +464,7 @@ def _build(kind: type, tree: dict) -> object:
     for key, value in tree.items():
         if dataclasses.is_dataclass(hints[key]):
             value = _build(hints[key], value)
+        elif (rule := _rule_kind(hints[key])) is not None:
+            value = {name: _build(rule, entry) for name, entry in value.items()}
         values[key] = tuple(value) if isinstance(value, list) else value
     return kind(**values)

@@ -15,9 +15,10 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
 from genomic_vit.cohort.folds import Split, split_cohort
-from genomic_vit.cohort.manifest import check_classes, read_manifest
+from genomic_vit.cohort.labelled import read_cohort
+from genomic_vit.cohort.manifest import check_classes
 from genomic_vit.cohort.phantom import make_phantom
-from genomic_vit.config import PhantomConfig, RunConfig
+from genomic_vit.config import LabelsConfig, PhantomConfig, RunConfig
 from genomic_vit.data.cache import cache_folder
 from genomic_vit.data.prepare import Prepared, prepare
 from genomic_vit.data.slab import cut_slab, place_on_scan
@@ -110,7 +111,7 @@ def prepare_cohort(
 ) -> Prepared:
     """The labelled cases of the config's manifest with their slabs; the phantom cohort is made where none is given."""
     data = Path(config.data) if config.data else phantom_manifest(config.phantom, cache, jobs, bar)
-    cohort = read_manifest(data, config.targets, config.positive, config.negative)
+    cohort = read_cohort(data, config.targets, config.labels, config.positive, config.negative)
     labelled = ~np.isnan(cohort.labels).all(axis=1)
     if not labelled.all():
         log.warning("%s: %d of %d cases have no label and are left out", data, (~labelled).sum(), len(labelled))
@@ -186,7 +187,14 @@ def evaluate_run(
     trained = folder.read_config()
     model = folder.load_model(place)
     positive, negative = labels if any(labels) else (trained.positive, trained.negative)
-    config = replace(trained, data=str(data), target=",".join(trained.targets), positive=positive, negative=negative)
+    config = replace(
+        trained,
+        data=str(data),
+        target=",".join(trained.targets),
+        positive=positive,
+        negative=negative,
+        labels=LabelsConfig(),  # the run's table knows nothing of these patients
+    )
     prepared = prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, bar=bar)
     probability, metrics = evaluate_cohort(model, prepared, config, place)
     out.mkdir(parents=True, exist_ok=True)

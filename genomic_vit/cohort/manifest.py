@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genomic_vit.cohort.labels import Covariate
 from genomic_vit.config import UserError
 
 COLUMNS = ("case", "patient", "scan", "lesion")
@@ -40,11 +41,13 @@ class Cohort:
         cases: one a row.
         targets: names of the label columns.
         labels: (case t) of 0, 1, or NaN where missing.
+        covariates: what else is known of each case, if the config asks for any.
     """
 
     cases: tuple[Case, ...]
     targets: tuple[str, ...]
     labels: np.ndarray
+    covariates: tuple[Covariate, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.cases), len(self.targets)):
@@ -60,7 +63,8 @@ class Cohort:
     def take(self, index: np.ndarray) -> Cohort:
         """The cohort of some cases, by index or bool mask."""
         index = np.arange(len(self.cases))[index]
-        return Cohort(tuple(self.cases[i] for i in index), self.targets, self.labels[index])
+        covariates = tuple(covariate.take(index) for covariate in self.covariates)
+        return Cohort(tuple(self.cases[i] for i in index), self.targets, self.labels[index], covariates)
 
 
 def read_manifest(
@@ -104,7 +108,7 @@ def check_classes(cohort: Cohort, where: str, minimum: int = 1) -> None:
             raise ManifestError(
                 f"{where}: target {target!r} has {patients[1]} positive and {patients[0]} negative patients "
                 f"({int(np.isnan(labels).sum())} cases without a label); at least {minimum} of each are needed. "
-                "Choose another target, check --positive and --negative, or add cases."
+                "Choose another target, check which texts mean positive and negative, or add cases."
             )
 
 
