@@ -1,0 +1,295 @@
+"""One DICOM file's header as frames: where each image lies, how its numbers become HU, where its pixels begin.
+
+Only the tags named here are parsed, so a name, a birth date or an accession number never enters the program.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+import pydicom
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+
+DESCRIBE = {  # facts of acquisition; nothing here tells who was scanned
+    "SeriesDescription": "description",
+    "SeriesNumber": "number",
+    "Manufacturer": "manufacturer",
+    "ManufacturerModelName": "model",
+    "ConvolutionKernel": "kernel",
+    "SliceThickness": "thickness_mm",
+    "KVP": "kvp",
+    "ContrastBolusAgent": "contrast",
+    "ReconstructionDiameter": "diameter_mm",
+    "GantryDetectorTilt": "tilt_deg",
+    "PatientPosition": "patient_position",
+}
+SPLIT = {  # what may tell apart two stacks that share one SeriesInstanceUID
+    "acquisition": ("FrameAcquisitionNumber", "AcquisitionNumber"),
+    "temporal position": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
+    "cardiac phase": ("NominalPercentageOfCardiacPhase",),
+    "kernel": ("ConvolutionKernel",),
+    "stack": ("StackID",),
+}
+# fmt: off
+PLACE = (
+    "FrameType", "FrameAcquisitionNumber", "TemporalPositionIndex", "StackID", "ImageType", "SOPClassUID",
+    "SOPInstanceUID", "Modality", "StudyDate", "StudyInstanceUID", "SeriesInstanceUID", "AcquisitionNumber",
+    "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID",
+    "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "SamplesPerPixel", "NumberOfFrames", "Rows",
+    "Columns", "PixelSpacing", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope",
+)
+# fmt: on
+GROUPS = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+TAGS = {keyword: Tag(tag_for_keyword(keyword)) for keyword in (*DESCRIBE, *PLACE, *GROUPS)}
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+PLAIN = (IMPLICIT, EXPLICIT, BIG)  # transfer syntaxes whose pixels lie in the file as they are
+
+
+class HeaderError(ValueError):
+    """A file begins as DICOM does, but its header cannot be used; the message says why, without the file's name."""
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How a file stores its pixels.
+
+    Args:
+        syntax: transfer syntax UID.
+        start: byte at which the pixel data element begins; None where only a DICOM library can find it.
+        allocated, stored, high: bits a pixel, as DICOM names them.
+        signed: whether stored values are two's complement.
+        samples: values a pixel; 3 is colour.
+        little: byte order.
+    """
+
+    syntax: str
+    start: int | None
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    samples: int
+    little: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of a series: a file, or one frame of a multi-frame file. What a header lacks is None or "".
+
+    Args:
+        path: its file.
+        index: which frame of the file, from 0.
+        count: frames in the file.
+        position_mm: LPS of the first pixel's centre.
+        orientation: LPS direction along a row (to higher columns), then along a column (to higher rows).
+        pixel_mm: distance between rows, between columns.
+        slope, intercept: stored value to HU.
+        padding: lowest and highest stored value that mean "no data here".
+        split: what tells stacks of one series apart (acquisition, temporal position, cardiac phase, kernel).
+        facts: of acquisition, for people.
+        damage: why its pixels cannot be read, "" where they can.
+    """
+
+    path: Path
+    index: int
+    count: int
+    study_uid: str
+    series_uid: str
+    frame_uid: str
+    sop_uid: str
+    sop_class: str
+    modality: str
+    study_date: str
+    image_type: tuple[str, ...]
+    shape: tuple[int, int]
+    position_mm: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    pixel_mm: tuple[float, ...] | None
+    slope: float | None
+    intercept: float | None
+    padding: tuple[int, int] | None
+    split: tuple[str, ...]
+    pixels: PixelFormat
+    facts: Mapping[str, str] = field(repr=False)
+    damage: str = ""
+
+
+def read_header(path: Path) -> list[Frame]:
+    """Frames of a DICOM file; an empty list where the file is no DICOM, or a DICOMDIR.
+
+    Raises:
+        HeaderError: it begins as DICOM does, and its header is cut short or garbled.
+    """
+    with path.open("rb") as file:
+        start = file.read(132)
+        marked = start[128:] == b"DICM"
+        if not marked and not (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"):
+            return []
+        file.seek(0)
+        try:
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(TAGS.values()))
+            if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
+                return []
+            return _frames(path, header, file.tell(), path.stat().st_size)
+        except HeaderError:
+            if marked:
+                raise
+        except (MemoryError, RecursionError):
+            raise HeaderError("its header is damaged (lengths that cannot be)") from None
+        except Exception as cause:  # the parser raises many kinds on garbage; its words may quote the header
+            if marked:
+                raise HeaderError(f"its header is damaged or cut short ({type(cause).__name__})") from None
+    return []
+
+
+def _frames(path: Path, header: Dataset, offset: int, size: int) -> list[Frame]:
+    top = _Values([header], header.original_encoding[1])
+    if not top.text("SOPClassUID") or not top.text("SeriesInstanceUID"):
+        raise HeaderError("its header ends before it says what it is (no SOPClassUID or SeriesInstanceUID)")
+    syntax = str(header.file_meta.get("TransferSyntaxUID", "")) or (
+        IMPLICIT if header.original_encoding[0] else EXPLICIT
+    )
+    pixels = _pixel_format(top, syntax, offset)
+    shape, count = (top.short("Rows"), top.short("Columns")), int((top.numbers("NumberOfFrames") or (1,))[0])
+    damage = _missing_bytes(pixels, shape, count, size)
+    if "PerFrameFunctionalGroupsSequence" not in header or top.text("Modality") != "CT":
+        return [_frame(path, 0, count, shape, top, pixels, damage)]
+    shared, each = (header.get(name) or [] for name in GROUPS)
+    if len(each) != count:
+        raise HeaderError(f"it declares {count} frames and describes {len(each)}")
+    common = _macros(shared[0]) if len(shared) else []
+    return [
+        _frame(path, index, count, shape, _Values([*_macros(each[index]), *common, header], top.little), pixels, damage)
+        for index in range(count)
+    ]
+
+
+def _macros(groups: Dataset) -> list[Dataset]:
+    """The first item of every functional group."""
+    return [element.value[0] for element in groups if element.VR == "SQ" and len(element.value)]
+
+
+def _frame(
+    path: Path,
+    index: int,
+    count: int,
+    shape: tuple[int, int],
+    values: _Values,
+    pixels: PixelFormat,
+    damage: str,
+) -> Frame:
+    slope, intercept = values.numbers("RescaleSlope", 1), values.numbers("RescaleIntercept", 1)
+    facts = {name: values.text(keyword) for keyword, name in DESCRIBE.items()}
+    return Frame(
+        path=path,
+        index=index,
+        count=count,
+        study_uid=values.text("StudyInstanceUID"),
+        series_uid=values.text("SeriesInstanceUID"),
+        frame_uid=values.text("FrameOfReferenceUID"),
+        sop_uid=values.text("SOPInstanceUID"),
+        sop_class=values.text("SOPClassUID"),
+        modality=values.text("Modality"),
+        study_date=values.text("StudyDate"),
+        image_type=tuple((values.text("FrameType") or values.text("ImageType")).upper().split("\\")),
+        shape=shape,
+        position_mm=values.numbers("ImagePositionPatient", 3),
+        orientation=values.numbers("ImageOrientationPatient", 6),
+        pixel_mm=values.numbers("PixelSpacing", 2),
+        slope=slope[0] if slope else None,
+        intercept=intercept[0] if intercept else None,
+        padding=values.padding(pixels.signed),
+        split=tuple(next((text for name in names if (text := values.text(name))), "") for names in SPLIT.values()),
+        pixels=pixels,
+        facts=MappingProxyType(facts),
+        damage=damage,
+    )
+
+
+def _pixel_format(values: _Values, syntax: str, offset: int) -> PixelFormat:
+    stored = values.short("BitsStored", 16)
+    plain = syntax in PLAIN
+    return PixelFormat(
+        syntax=syntax,
+        start=offset if plain else None,
+        allocated=values.short("BitsAllocated", 16),
+        stored=stored,
+        high=values.short("HighBit", stored - 1),
+        signed=values.short("PixelRepresentation") == 1,
+        samples=values.short("SamplesPerPixel", 1),
+        little=values.little,
+    )
+
+
+def _missing_bytes(pixels: PixelFormat, shape: tuple[int, int], count: int, size: int) -> str:
+    """What is wrong where a file is too short for its uncompressed pixels, else ""."""
+    if pixels.start is None or not all(shape):
+        return ""
+    needed = pixels.start + 8 + shape[0] * shape[1] * count * pixels.samples * pixels.allocated // 8
+    return f"it is cut short ({size} bytes, {needed} needed)" if size < needed else ""
+
+
+class _Values:
+    """Values of DICOM keywords from the first of several datasets that has them, parsed from their raw bytes."""
+
+    def __init__(self, datasets: list[Dataset], little: bool) -> None:
+        self.datasets, self.little = datasets, little
+
+    def raw(self, keyword: str) -> object:
+        for dataset in self.datasets:
+            element = dataset.get_item(TAGS[keyword])
+            if element is not None and element.value not in (None, b"", ""):
+                return element.value
+        return b""
+
+    def text(self, keyword: str) -> str:
+        value = self.raw(keyword)
+        if isinstance(value, bytes):
+            return _text(value)
+        return "\\".join(map(str, value)) if isinstance(value, list | tuple | MultiValue) else str(value)
+
+    def numbers(self, keyword: str, count: int = 1) -> tuple[float, ...] | None:
+        """Exactly `count` finite numbers, or None."""
+        return _numbers(self.text(keyword), count)
+
+    def short(self, keyword: str, otherwise: int = 0) -> int:
+        value = self.raw(keyword)
+        if isinstance(value, bytes):
+            return self._short(value, "H") if len(value) >= 2 else otherwise
+        return int(value)
+
+    def padding(self, signed: bool) -> tuple[int, int] | None:
+        found = [
+            self._short(value, "h" if signed else "H") if isinstance(value, bytes) else int(value)
+            for value in (self.raw("PixelPaddingValue"), self.raw("PixelPaddingRangeLimit"))
+            if value != b""
+        ]
+        return (min(found), max(found)) if found else None
+
+    def _short(self, value: bytes, kind: str) -> int:
+        return struct.unpack(("<" if self.little else ">") + kind, value[:2])[0]
+
+
+@lru_cache(4096)
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace").strip(" \0")
+
+
+@lru_cache(4096)
+def _numbers(text: str, count: int) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(part) for part in text.split("\\"))
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None

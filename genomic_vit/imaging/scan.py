@@ -1,0 +1,163 @@
+"""A scan, opened by its headers alone: where it lies and what it is; voxels are read when they are asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from genomic_vit.imaging.choice import Candidate, Choice, Wanted, choose
+from genomic_vit.imaging.dicom import Tree, read_tree
+from genomic_vit.imaging.errors import ScanError
+from genomic_vit.imaging.files import is_image, open_image
+from genomic_vit.imaging.geometry import Geometry
+from genomic_vit.imaging.pixels import AIR_HU, frame_hu
+from genomic_vit.imaging.stack import OnGap
+from genomic_vit.imaging.volume import Volume
+
+CT_RANGE_HU = (-4096.0, 32767.0)  # beyond it no CT value can lie, metal and padding included
+LUNG_HU, SPREAD_HU = -300.0, 100.0  # even a crop of a chest CT holds some lung or air, and more than one grey
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SeriesIdentity:
+    """Who a DICOM series is.
+
+    Args:
+        series_uid, study_uid, frame_uid: SeriesInstanceUID, StudyInstanceUID, FrameOfReferenceUID.
+        sop_uids: SOPInstanceUID of each slice, along array axis z; "" where a slice was resampled.
+    """
+
+    series_uid: str
+    study_uid: str
+    frame_uid: str
+    sop_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan whose voxels are still on disk.
+
+    Args:
+        path: what was opened.
+        geometry: of the whole scan; gaps and gantry tilt are already dealt with.
+        identity: of the DICOM series; None for other formats.
+        facts: of acquisition, as text; nothing that tells who was scanned.
+        refused: (name, reason) of every series that was not chosen and every file that was left out.
+        load: gives the float32 values of slices first..last, both included; `read` checks them.
+        declared_hu: whether the headers say that the values are HU; else they must look like a chest CT.
+    """
+
+    path: Path
+    geometry: Geometry
+    identity: SeriesIdentity | None
+    facts: dict[str, str]
+    refused: tuple[tuple[str, str], ...]
+    load: Callable[[int, int], np.ndarray] = field(repr=False)
+    declared_hu: bool = False
+
+    def read(self, first: int = 0, last: int | None = None) -> Volume:
+        """Slices `first` to `last` of array axis z, both included, float32 HU; values below -1024 become -1024.
+
+        Raises:
+            ScanError: the voxels cannot be read, are NaN, or are no HU.
+            IndexError: the scan has no such slices.
+        """
+        last = self.geometry.shape[0] - 1 if last is None else last
+        if not 0 <= first <= last < self.geometry.shape[0]:
+            raise IndexError(f"slices {first} to {last} of a scan of {self.geometry.shape[0]}")
+        array = self.load(first, last)
+        _check_hu(self.path, array, whole=not self.declared_hu)
+        np.maximum(array, AIR_HU, out=array)
+        geometry = self.geometry
+        origin_mm = geometry.to_lps(np.array([first, 0, 0]))
+        return Volume(array, Geometry(array.shape, geometry.spacing_mm, origin_mm, geometry.direction))
+
+
+def open_scan(path: str | Path, *, wanted: Wanted | None = None, on_gap: OnGap = "error") -> Scan:
+    """Open a CT scan by its headers.
+
+    Args:
+        path: a .nii, .nii.gz, .nrrd, .mha or .mhd file; a DICOM folder of any depth and mixture; a DICOM file of many
+            frames; or a zip or tar of one of these.
+        wanted: what a lesion asks of the scan; decides between series.
+        on_gap: "error" refuses a DICOM series with missing or uneven slices, "resample" interpolates them.
+
+    Raises:
+        ScanError: nothing usable is there; the message says what was found and why it was refused.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ScanError(
+            f"{path}: no such file or folder; check the path (manifest paths are relative to the manifest)."
+        )
+    if path.is_file() and (is_image(path) or not read_tree(path).series):
+        image = open_image(path, ScanError)
+        return Scan(path, image.geometry, None, {}, (), lambda first, last: image.load()[first : last + 1])
+    return _open_dicom(path, read_tree(path), wanted or Wanted(), on_gap)
+
+
+def read_scan(path: str | Path, *, wanted: Wanted | None = None, on_gap: OnGap = "error") -> Volume:
+    """Read a whole CT scan: `open_scan(...).read()`.
+
+    Returns:
+        Volume with float32 HU `[z y x]` and its geometry in LPS mm; in file order, DICOM along the slices' normal.
+
+    Raises:
+        ScanError: as `open_scan` and `Scan.read`.
+    """
+    return open_scan(path, wanted=wanted, on_gap=on_gap).read()
+
+
+def _open_dicom(path: Path, tree: Tree, wanted: Wanted, on_gap: OnGap) -> Scan:
+    damaged = tuple((file.name, reason) for file, reason in tree.damaged)
+    if not tree.series:
+        raise ScanError(_nothing_here(path, tree))
+    choice = choose(tree.series, wanted, on_gap)
+    if not isinstance(choice, Choice):
+        listed = "".join(f"\n  {name}: {reason}" for name, reason in (*choice, *damaged))
+        raise ScanError(f"{path}: none of the DICOM series here can be used as the scan:{listed}")
+    for name, reason in damaged:
+        log.warning("%s: %s is left out: %s", path, name, reason)
+    chosen = choice.chosen
+    first = chosen.series.first
+    own = [
+        chosen.frames[k].sop_uid if w == 0 else "" for k, w in zip(chosen.stack.below, chosen.stack.weight, strict=True)
+    ]
+    tilted = chosen.stack.shift_px is not None
+    identity = SeriesIdentity(
+        first.series_uid, first.study_uid, first.frame_uid, tuple("" if tilted else uid for uid in own)
+    )
+    facts = {**first.facts, "chosen_by": choice.why, "tilt_found_deg": f"{chosen.tilt_deg:.1f}"}
+    return Scan(path, chosen.stack.geometry, identity, facts, (*choice.refused, *damaged), _loader(chosen), True)
+
+
+def _loader(chosen: Candidate) -> Callable[[int, int], np.ndarray]:
+    return lambda first, last: chosen.stack.read(first, last, lambda k: frame_hu(chosen.frames[k]))
+
+
+def _nothing_here(path: Path, tree: Tree) -> str:
+    found = f"{len(tree.others)} other files" if tree.others else "it is empty"
+    if tree.damaged:
+        listed = "; ".join(f"{file.name}: {reason}" for file, reason in tree.damaged[:3])
+        found = f"{len(tree.damaged)} damaged DICOM files ({listed})"
+    return f"{path}: holds no DICOM series ({found}); name a folder with the CT images, or an image file."
+
+
+def _check_hu(path: Path, array: np.ndarray, whole: bool) -> None:
+    bad = int(np.count_nonzero(~np.isfinite(array)))
+    if bad:
+        raise ScanError(
+            f"{path}: {bad} of {array.size} voxels are NaN or infinite; a scan needs a HU value in every voxel. "
+            "Convert it again from DICOM, or replace them by -1024 (air)."
+        )
+    low, high = float(array.min()), float(array.max())
+    if low < CT_RANGE_HU[0] or high > CT_RANGE_HU[1] or (whole and (low > LUNG_HU or high - low < SPREAD_HU)):
+        raise ScanError(
+            f"{path}: values run from {low:g} to {high:g}, not a chest CT in HU (lung near -850, tissue near 0). "
+            "If the file was normalised or windowed, convert it again from DICOM with the rescale slope and intercept."
+        )
