@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -50,12 +51,18 @@ class GenomicViT(nn.Module):
         self.residual = residual
         self.tile_patches = tile_patches
 
-    def forward(self, grid: Float[Tensor, "b channel H W"]) -> GenomicViTOutput:
+    def forward(
+        self,
+        grid: Float[Tensor, "b channel H W"],
+        show: Callable[[Float[Tensor, "b 1 H W"]], Float[Tensor, "b shown H W"]] | None = None,
+    ) -> GenomicViTOutput:
+        """Look, and answer; `show` gives the CNN something else in place of the heat (None: the heat)."""
         seen = self.vit(grid)
         row = attention_rollout(seen.attention, residual=self.residual, prefix_tokens=self.vit.prefix_tokens)
         rows, _ = self.vit.patches(grid.shape[-2:])
         heat = heat_image(rearrange(row, "b (r c) -> b 1 r c", r=rows), self.vit.patch_px, self.tile_patches)
-        logits = self.cnn(torch.cat([grid, heat.to(grid.dtype)], dim=1))
+        shown = heat if show is None else show(heat)
+        logits = self.cnn(torch.cat([grid, shown.to(grid.dtype)], dim=1))
         return GenomicViTOutput(logits, seen.logits, heat, seen.attention)
 
 
@@ -82,8 +89,11 @@ def heat_image(patches: Float[Tensor, "b 1 r c"], patch_px: int, tile_patches: i
     return rearrange(tiles, "(b tr tc) 1 y x -> b 1 (tr y) (tc x)", tr=rows // tile_patches, tc=columns // tile_patches)
 
 
-def build_model(config: RunConfig, tiles: int = 3) -> GenomicViT:
-    """The network a run config describes, for grids of `tiles` × `tiles` tiles, with fresh weights."""
+def build_model(config: RunConfig, tiles: int = 3, *, heat_channels: int = 1) -> GenomicViT:
+    """The network a run config describes, for grids of `tiles` × `tiles` tiles, with fresh weights.
+
+    `heat_channels` 0 makes its CNN for the grid alone, as a schedule without heat needs it.
+    """
     side_px, vit = tiles * config.slab.tile_px, config.vit
     targets = len(config.targets)
     return GenomicViT(
@@ -99,7 +109,7 @@ def build_model(config: RunConfig, tiles: int = 3) -> GenomicViT:
             dropout=vit.dropout,
             layer_scale=vit.layer_scale,
         ),
-        build_cnn(config.cnn.name, channels=2, targets=targets, dropout=config.cnn.dropout),
+        build_cnn(config.cnn.name, channels=1 + heat_channels, targets=targets, dropout=config.cnn.dropout),
         residual=config.rollout.residual,
         tile_patches=config.slab.tile_px // vit.patch_px,
     )

@@ -40,8 +40,9 @@ def fit(
     config: RunConfig,
     folder: Path,
     callbacks: Sequence[Callback] = (),
+    stages: Sequence[Stage] | None = None,
 ) -> None:
-    """Train the network in place through all stages of the config's mode, keeping the best epoch of each.
+    """Train the network in place through all stages, keeping the best epoch of each.
 
     Args:
         model: fresh weights.
@@ -49,11 +50,12 @@ def fit(
         config: of the run.
         folder: run folder; logs/ and checkpoints/ are written into it, and stages found there are continued.
         callbacks: more of Lightning's, such as a progress bar.
+        stages: to train; None takes those of the config's mode.
 
     Raises:
         KeyboardInterrupt: the user stopped it; the folder holds what is needed to go on.
     """
-    stages = schedule(config.mode, config.training)
+    stages = schedule(config.mode, config.training) if stages is None else stages
     for index, stage in enumerate(stages):
         checkpoints = folder / "checkpoints" / stage.name
         module = StageModule(model, stage, config, index, positive_weights(train[1], config.training.balance))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import lightning as L
 import numpy as np
@@ -16,7 +17,7 @@ from genomic_vit.data.augment import augment
 from genomic_vit.data.datasets import AllStacks, Batch, RandomStacks, loader, window
 from genomic_vit.data.grid import to_grid
 from genomic_vit.data.slab import Slab
-from genomic_vit.models.genomic_vit import GenomicViT
+from genomic_vit.models.genomic_vit import GenomicViT, GenomicViTOutput
 from genomic_vit.training.losses import Truth, masked_bce
 from genomic_vit.training.stages import Stage
 
@@ -73,8 +74,8 @@ class StageModule(L.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         hu, lesion = augment(batch.hu, batch.lesion, self.config.augment, self.generator)
-        output = self.model(self._grid(hu))
-        truth = Truth(batch.labels, rearrange(to_grid(lesion), "b H W -> b 1 H W"), self.positive_weight)
+        output, lesion = self._look(hu, lesion, batch.case)
+        truth = Truth(batch.labels, lesion, self.positive_weight)
         parts = {loss.__name__: (weight, loss(output, truth)) for weight, loss in self.stage.losses}
         total = sum(weight * value for weight, value in parts.values())
         self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(hu))
@@ -83,7 +84,8 @@ class StageModule(L.LightningModule):
         return total
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        logits = getattr(self.model(self._grid(batch.hu)), self.stage.judged_by)
+        output, _ = self._look(batch.hu, batch.lesion, batch.case)
+        logits = getattr(output, self.stage.judged_by)
         self._judged.append((torch.sigmoid(logits.float()), batch.labels, batch.case))
 
     def on_validation_epoch_end(self) -> None:
@@ -112,8 +114,11 @@ class StageModule(L.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _grid(self, hu: Tensor) -> Tensor:
-        return rearrange(to_grid(window(hu, self.config.view.window_hu)), "b H W -> b 1 H W")
+    def _look(self, hu: Tensor, lesion: Tensor, case: Tensor) -> tuple[GenomicViTOutput, Tensor]:
+        """What the network says of stacks with the stage's heat, and their lesion as a grid."""
+        grid = rearrange(to_grid(window(hu, self.config.view.window_hu)), "b H W -> b 1 H W")
+        lesion = rearrange(to_grid(lesion), "b H W -> b 1 H W")
+        return self.model(grid, partial(self.stage.heat, lesion=lesion, case=case)), lesion
 
 
 def positive_weights(labels: np.ndarray, balance: bool) -> Tensor:
