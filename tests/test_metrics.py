@@ -1,9 +1,19 @@
-"""Metrics by hand arithmetic, and intervals that resample patients."""
+"""Metrics by hand arithmetic and scikit-learn, and intervals that resample patients."""
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 
-from genomic_vit.evaluation.metrics import by_patient, score_cohort, score_with_intervals
+from genomic_vit.evaluation.metrics import (
+    OF_DECISION,
+    OF_PROBABILITY,
+    auc,
+    by_patient,
+    interval,
+    patient_weights,
+    score_cohort,
+    score_with_intervals,
+)
 
 
 def auc_by_counting(probability, label):
@@ -20,13 +30,55 @@ def test_auc_counts_pairs_and_halves_ties():
     assert report["auc"]["low"] < report["auc"]["value"] < report["auc"]["high"]
 
 
+@pytest.mark.parametrize("ties", [4, 10_000])
+def test_a_bootstrap_sample_scores_as_its_copied_cases_do(ties):
+    generator = np.random.default_rng(1)
+    patients, label = generator.integers(0, 25, 50), generator.integers(0, 2, 50)
+    probability = generator.integers(0, ties, 50) / ties
+    decided = (probability > 0.4).astype(float)
+    weights = patient_weights(patients, label, 3, 20)
+    theirs = {
+        "auc": roc_auc_score,
+        "average_precision": average_precision_score,
+        "brier": lambda y, p: np.mean((y - p) ** 2),
+        "sensitivity": recall_score,
+        "specificity": lambda y, d: recall_score(y, d, pos_label=0),
+        "balanced_accuracy": balanced_accuracy_score,
+    }
+    for name, oracle in theirs.items():
+        ours, given = OF_PROBABILITY.get(name) or OF_DECISION[name], probability if name in OF_PROBABILITY else decided
+        copied = [np.repeat(np.arange(50), row.astype(int)) for row in weights]
+        expected = [oracle(label[index], given[index]) for index in copied]
+        np.testing.assert_allclose(ours(label, given, weights), expected, atol=1e-12, err_msg=name)
+
+
+def test_patients_are_drawn_whole_and_each_kind_apart():
+    patients = np.array(list("aabbccdd"))
+    label = np.array([1, 0, 0, 0, 0, 0, 1, 1])
+    weights = patient_weights(patients, label, 0, 500)
+    assert (weights[:, ::2] == weights[:, 1::2]).all()
+    assert (weights[:, [0, 6]].sum(axis=1) == 2).all() and (weights[:, [2, 4]].sum(axis=1) == 2).all()
+    assert set(np.unique(weights)) == {0, 1, 2}
+
+
 def test_ten_copies_of_a_patients_case_do_not_narrow_the_interval():
     generator = np.random.default_rng(1)
     label = np.repeat([0, 1], 20)
     probability = label * 0.3 + generator.random(40)
     once = score_with_intervals(probability, label, np.arange(40), 0, ("auc",))["auc"]
     copied = score_with_intervals(*(np.repeat(v, 10) for v in (probability, label, np.arange(40))), 0, ("auc",))["auc"]
-    assert copied["high"] - copied["low"] == pytest.approx(once["high"] - once["low"], abs=0.02)
+    assert copied["high"] - copied["low"] == pytest.approx(once["high"] - once["low"], abs=1e-12)
+
+
+def test_the_bootstrap_interval_covers_the_true_auc():
+    generator = np.random.default_rng(5)
+    label = np.repeat([0, 1], 40)
+    covered = []
+    for seed in range(300):
+        score = label * 1.190 + generator.standard_normal(80)  # binormal, AUC 0.80
+        low, high = interval(auc(label, score, patient_weights(np.arange(80), label, seed, 500)))
+        covered.append(low <= 0.8 <= high)
+    assert 0.90 <= np.mean(covered) <= 0.98  # 300 draws: two standard errors are 0.025
 
 
 def test_a_patient_is_the_mean_of_its_cases_and_positive_where_any_is():
