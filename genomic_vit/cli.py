@@ -37,18 +37,18 @@ def _worth_saying(record: logging.LogRecord) -> bool:
     return record.name.startswith("genomic_vit") or record.levelno >= logging.WARNING
 
 
-def run_config_parser(usage: str, description: str):
-    """A parser of every setting of RunConfig and --config; options override --config, which overrides the defaults."""
+def run_config_parser(usage: str, description: str, kind: type = RunConfig, command: str = "train"):
+    """A parser of every setting of a config and --config; options override --config, which overrides the defaults."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="python -m genomic_vit.train", usage=usage, description=description)
+    parser = ArgumentParser(prog=f"python -m genomic_vit.{command}", usage=usage, description=description)
     parser.add_argument("--config", action="config", help="YAML file of the settings below.")
-    parser.add_class_arguments(RunConfig, as_group=False)
+    parser.add_class_arguments(kind, as_group=False)
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
-    """Parse a command line.
+def parse(parser: argparse.ArgumentParser, argv: list[str], kind: type = RunConfig) -> argparse.Namespace:
+    """Parse a command line; `kind` is the config that a --config file of it holds.
 
     Raises:
         ConfigError: an unknown option or config key, with the nearest known one.
@@ -61,11 +61,11 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "see --help"
             raise ConfigError(f"unknown option {option}; {hint}")
-    _check_config_file(argv)
+    _check_config_file(argv, kind)
     return parser.parse_args(argv)
 
 
-def _check_config_file(argv: list[str]) -> None:
+def _check_config_file(argv: list[str], kind: type) -> None:
     """Name an unknown key of the --config file before the parser meets it."""
     import yaml
 
@@ -81,7 +81,7 @@ def _check_config_file(argv: list[str]) -> None:
             tree = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as cause:
             raise ConfigError(f"{name}: is not YAML ({' '.join(str(cause).split())})") from cause
-        check_keys(tree or {}, RunConfig, name)
+        check_keys(tree or {}, kind, name)
 
 
 def progress_bar(label: str):

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genomic_vit.cohort.folds import assign_folds, assign_sites, split_cohort
-from genomic_vit.cohort.labels import Covariate
+from genomic_vit.cohort.folds import assign_folds, split_cohort
 from genomic_vit.cohort.manifest import Case, Cohort, ManifestError
 from genomic_vit.config import SplitConfig
 
@@ -53,31 +52,3 @@ def test_a_part_with_one_class_only_is_refused():
     labels[0] = 1
     with pytest.raises(ManifestError, match="both are needed"):
         split_cohort(Cohort(who.cases, who.targets, labels), SplitConfig(), 0)
-
-
-def at_sites(sites, patients=None):
-    """A cohort of one case a patient, half positive, with a covariate `site`."""
-    names = patients or [f"P{i}" for i in range(len(sites))]
-    cases = tuple(Case(f"c{i}", name, Path("s"), Path("l")) for i, name in enumerate(names))
-    labels = (np.arange(len(sites)) % 2.0)[:, None]
-    site = Covariate("site", "category", np.array(sites), np.array(sites, dtype=object))
-    return Cohort(cases, ("x",), labels, (site,))
-
-
-def test_a_site_is_held_out_whole():
-    folds, names = assign_sites(at_sites(["B", "A", "B", "A", "C", "C"]), "site")
-    assert names == ("A", "B", "C") and folds.tolist() == [1, 0, 1, 0, 2, 2]
-
-
-@pytest.mark.parametrize(
-    ("sites", "patients", "message"),
-    [
-        (["A", "A", "A"], None, "names one site only"),
-        (["A", "A", "", "B"], None, "1 cases have no 'site'"),
-        (["A", "A", "B", "B"], ["P", "Q", "P", "R"], r"1 patients have cases at several sites of 'site' \('P'\)"),
-        (["A", "A", "B"], None, "site 'B' of 'site' has one patient"),
-    ],
-)
-def test_a_site_that_cannot_be_held_out_is_named(sites, patients, message):
-    with pytest.raises(ManifestError, match=message):
-        assign_sites(at_sites(sites, patients), "site")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from einops import rearrange
+from torch import Tensor
 
 from genomic_vit.config import ViewConfig
 from genomic_vit.data.datasets import AllStacks, loader, window
@@ -17,7 +19,15 @@ from genomic_vit.models.genomic_vit import GenomicViT
 BATCH = 32
 
 
-def case_probabilities(model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device) -> np.ndarray:
+def case_probabilities(
+    model: GenomicViT,
+    slabs: Sequence[Slab],
+    view: ViewConfig,
+    device: torch.device,
+    *,
+    given: np.ndarray | None = None,
+    answer: Literal["logits", "vit_logits"] = "logits",
+) -> np.ndarray:
     """Probability of each target, (case t): the mean over a case's strided stacks.
 
     Args:
@@ -25,9 +35,12 @@ def case_probabilities(model: GenomicViT, slabs: Sequence[Slab], view: ViewConfi
         slabs: one a case.
         view: window and stride.
         device: where to compute.
+        given: what the CNN is given as heat, (stack 9 y x) in the order of `AllStacks`, see `given_heat`; None gives
+            it the network's own.
+        answer: the logits that count.
     """
     sums: dict[int, list[np.ndarray]] = {}
-    for probability, _, case in _look(model, slabs, view, device):
+    for probability, _, case in _look(model, slabs, view, device, given, answer):
         for row, index in zip(probability, case, strict=True):
             sums.setdefault(int(index), []).append(row)
     return np.array([np.mean(sums[index], axis=0) for index in range(len(slabs))])
@@ -41,14 +54,39 @@ def slab_heat(model: GenomicViT, slab: Slab, view: ViewConfig, device: torch.dev
     return probability.mean(axis=0), join_stacks(heat, stack_starts(len(slab.hu), view.eval_stride), len(slab.hu))
 
 
+def stack_heat(model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device) -> np.ndarray:
+    """The network's heat of all strided stacks, (stack 9 y x), in the order of `AllStacks`."""
+    return np.concatenate([heat for _, heat, _ in _look(model, slabs, view, device)])
+
+
 @torch.inference_mode()
 def _look(
-    model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device
+    model: GenomicViT,
+    slabs: Sequence[Slab],
+    view: ViewConfig,
+    device: torch.device,
+    given: np.ndarray | None = None,
+    answer: Literal["logits", "vit_logits"] = "logits",
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Probability (b t), heat (b 9 y x) and case (b) of all strided stacks, batch by batch."""
     unlabelled = np.zeros((len(slabs), 0), dtype=np.float32)
-    for batch in loader(AllStacks(slabs, unlabelled, view), BATCH):
+    for number, batch in enumerate(loader(AllStacks(slabs, unlabelled, view), BATCH)):
+        shown = None if given is None else torch.from_numpy(given[number * BATCH :][: len(batch.hu)]).to(device)
         grid = rearrange(to_grid(window(batch.hu.to(device), view.window_hu)), "b H W -> b 1 H W")
-        output = model(grid)
+        output = model(grid, _show(shown))
         heat = from_grid(rearrange(output.heat, "b 1 H W -> b H W"))
-        yield torch.sigmoid(output.logits.float()).cpu().numpy(), heat.float().cpu().numpy(), batch.case.numpy()
+        yield (
+            torch.sigmoid(getattr(output, answer).float()).cpu().numpy(),
+            heat.float().cpu().numpy(),
+            batch.case.numpy(),
+        )
+
+
+def _show(given: Tensor | None) -> Callable[[Tensor], Tensor] | None:
+    """What puts `given` (b 9 y x), or with no slices no channel at all, in place of a network's heat."""
+    if given is None:
+        return None
+    if given.shape[1] == 0:
+        return lambda heat: heat[:, :0]
+    grid = rearrange(to_grid(given), "b H W -> b 1 H W")
+    return lambda heat: grid

@@ -1,0 +1,263 @@
+"""Every number of a comparison: arms with intervals, differences from the reference, subgroups, several targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+from statsmodels.stats.multitest import multipletests
+
+from genomic_vit.cohort.manifest import Cohort
+from genomic_vit.evaluation.calibration import calibration_lines, expected_calibration_error
+from genomic_vit.evaluation.delong import auc_intervals, delong, paired_p
+from genomic_vit.evaluation.metrics import (
+    OF_DECISION,
+    OF_PROBABILITY,
+    REPLICATES,
+    auc,
+    by_patient,
+    interval,
+    patient_weights,
+)
+from genomic_vit.evaluation.out_of_fold import OutOfFold
+
+ALL = "all"
+MACRO = "macro mean"
+MIN_CLASS = 5  # fewest patients of either class whose numbers are given
+PERMUTATIONS = 2000
+COLUMNS = (
+    "group", "target", "unit", "arm", "metric", "value", "low", "high", "p", "p_holm",
+    "patients", "cases", "positive", "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is compared: one row a patient or a case, the same for all arms.
+
+    Args:
+        label: 0 or 1, (row).
+        patients: (row).
+        probability, decided: arm → (row); decided is 1 where called positive.
+        per_seed: arm → (seed row) of probabilities.
+        fold: (row).
+        cases: how many cases stand behind the rows.
+    """
+
+    label: np.ndarray
+    patients: np.ndarray
+    probability: dict[str, np.ndarray]
+    decided: dict[str, np.ndarray]
+    per_seed: dict[str, np.ndarray]
+    fold: np.ndarray
+    cases: int
+
+
+def compare(
+    cohort: Cohort,
+    arms: Sequence[OutOfFold],
+    folds: np.ndarray,
+    reference: str,
+    groups: Mapping[str, np.ndarray],
+    minimum: int,
+    main_unit: str,
+    seed: int,
+) -> pd.DataFrame:
+    """All numbers, one a row, with COLUMNS.
+
+    Args:
+        cohort: who.
+        arms: those whose every part is there.
+        folds: (case).
+        reference: arm that the others are compared with, where it is among them.
+        groups: name → bool (case); `ALL` is added.
+        minimum: fewest patients of a group other than all.
+        main_unit: patient or case: the unit for which everything is told; of the other, AUCs alone.
+        seed: of all resampling.
+    """
+    frames = []
+    for group, member in ({ALL: np.ones(len(cohort.cases), dtype=bool)} | dict(groups)).items():
+        for unit in ("patient", "case"):
+            full = unit == main_unit
+            for column, target in enumerate(cohort.targets):
+                member_known = member & ~np.isnan(cohort.labels[:, column])
+                rows = make_rows(cohort, arms, folds, member_known, column, unit)
+                told = {"group": group, "target": target, "unit": unit} | _counts(rows)
+                reason = _withheld(rows, minimum if group != ALL else 0)
+                if reason:
+                    frames.append(pd.DataFrame([told | {"metric": "withheld", "note": reason}]))
+                    continue
+                frames.append(pd.DataFrame(score_rows(rows, reference, seed, full=full)).assign(**told))
+            if len(cohort.targets) > 1:
+                told = {"group": group, "target": MACRO, "unit": unit}
+                macro = macro_rows(cohort, arms, folds, member, unit, reference, seed)
+                frames.append(pd.DataFrame(macro).assign(**told))
+    return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
+
+
+def make_rows(
+    cohort: Cohort, arms: Sequence[OutOfFold], folds: np.ndarray, member: np.ndarray, column: int, unit: str
+) -> Rows:
+    """Rows of the member cases (bool (case), their labels known) for one target; unit patient or case."""
+    label, patients = cohort.labels[member, column], cohort.patients[member]
+
+    def unite(values: np.ndarray) -> np.ndarray:
+        return by_patient(values, label, patients)[0] if unit == "patient" else values
+
+    probability = {arm.arm: unite(arm.mean[member, column]) for arm in arms}
+    threshold = {arm.arm: unite(arm.mean_threshold[member, column]) for arm in arms}
+    per_seed = {arm.arm: np.stack([unite(one[member, column]) for one in arm.probability]) for arm in arms}
+    fold = unite(folds[member].astype(float))
+    cases = len(label)
+    if unit == "patient" and cases:
+        _, label, patients = by_patient(label, label, patients)
+    decided = {name: (p >= threshold[name]).astype(float) for name, p in probability.items()}
+    return Rows(label, patients, probability, decided, per_seed, fold, cases)
+
+
+def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dict]:
+    """Metrics of each arm and differences from the reference; with `full` off, AUC and average precision alone."""
+    label, weights = rows.label, patient_weights(rows.patients, rows.label, seed, REPLICATES)
+    once, names = np.ones((1, len(label))), list(rows.probability)
+    aucs = delong(label, np.stack([rows.probability[name] for name in names]), rows.patients)
+    samples = {name: auc(label, rows.probability[name], weights) for name in names}
+    told = []
+    for place, (name, (low, high)) in enumerate(zip(names, auc_intervals(aucs), strict=True)):
+        p, decided = rows.probability[name], rows.decided[name]
+        permuted = permutation_p(rows, name, seed) if full else np.nan
+        told.append(_row(name, "auc", aucs.value[place], *interval(samples[name]), p=permuted))
+        told.append(_row(name, "auc_delong", aucs.value[place], low, high))
+        metrics = {m: (f, p) for m, f in OF_PROBABILITY.items() if m != "auc"} | {
+            m: (f, decided) for m, f in OF_DECISION.items()
+        }
+        metrics["expected_calibration_error"] = (expected_calibration_error, p)
+        for metric, (function, given) in metrics.items():
+            if full or metric == "average_precision":
+                value = float(function(label, given, once)[0])
+                told.append(_row(name, metric, value, *interval(function(label, given, weights))))
+        if full:
+            lines = calibration_lines(label, p, rows.patients)
+            told += [
+                _row(name, "calibration_slope", *lines.slope),
+                _row(name, "calibration_intercept", *lines.intercept),
+            ]
+            told += _spread(rows, name)
+    if reference in names:
+        told += _differences(names, reference, aucs, samples)
+    return told
+
+
+def permutation_p(rows: Rows, arm: str, seed: int, permutations: int = PERMUTATIONS) -> float:
+    """Share of permuted labels (of patients) that the arm's answers tell as well, one-sided; never 0."""
+    p, label, _ = by_patient(rows.probability[arm], rows.label, rows.patients)
+    generator = np.random.default_rng(seed)
+    drawn = generator.permuted(np.tile(label, (permutations, 1)), axis=1)
+    ranks = rankdata(p)  # of the same positives, a larger AUC is a larger sum of ranks
+    return float((1 + np.sum(drawn @ ranks >= label @ ranks - 1e-9)) / (1 + permutations))
+
+
+def macro_rows(
+    cohort: Cohort,
+    arms: Sequence[OutOfFold],
+    folds: np.ndarray,
+    member: np.ndarray,
+    unit: str,
+    reference: str,
+    seed: int,
+) -> list[dict]:
+    """Mean AUC over targets with an interval from patients drawn once for all of them, and paired differences."""
+    names = np.unique(cohort.patients[member])
+    known = ~np.isnan(cohort.labels)
+    some = np.array([(cohort.labels[member & (cohort.patients == name)] == 1).any() for name in names])
+    drawn = patient_weights(names, some, seed)
+    value = {arm.arm: [] for arm in arms}
+    samples: dict[str, list[np.ndarray]] = {arm.arm: [] for arm in arms}
+    for column in range(len(cohort.targets)):
+        rows = make_rows(cohort, arms, folds, member & known[:, column], column, unit)
+        if not 0 < rows.label.sum() < len(rows.label):
+            return [{"metric": "withheld", "note": f"{cohort.targets[column]} has one class only"}]
+        weights = drawn[:, np.searchsorted(names, rows.patients)]
+        for name, p in rows.probability.items():
+            value[name].append(auc(rows.label, p, np.ones((1, len(p))))[0])
+            samples[name].append(auc(rows.label, p, weights))
+    means = {name: np.mean(each, axis=0) for name, each in samples.items()}
+    told = [_row(name, "auc", float(np.mean(value[name])), *interval(means[name])) for name in value]
+    for name in value:
+        if name != reference and reference in value:
+            gap = float(np.mean(value[name]) - np.mean(value[reference]))
+            told.append(_row(name, "auc_difference", gap, *interval(means[name] - means[reference])))
+    return told
+
+
+def _differences(names: list[str], reference: str, aucs, samples: dict[str, np.ndarray]) -> list[dict]:
+    """AUC of each arm less the reference's: paired bootstrap interval, DeLong p, and p corrected by Holm."""
+    base, others = names.index(reference), [name for name in names if name != reference]
+    if not others:
+        return []
+    raw = [paired_p(aucs, names.index(name), base) for name in others]
+    corrected = multipletests(raw, method="holm")[1]
+    return [
+        _row(
+            name,
+            "auc_difference",
+            aucs.value[names.index(name)] - aucs.value[base],
+            *interval(samples[name] - samples[reference]),
+            p=p,
+            p_holm=float(holm),
+            note=f"less {reference}",
+        )
+        for name, p, holm in zip(others, raw, corrected, strict=True)
+    ]
+
+
+def _spread(rows: Rows, arm: str) -> list[dict]:
+    """How the AUC varies over folds and over seeds."""
+    folds = []
+    for fold in np.unique(rows.fold):
+        here = rows.fold == fold
+        if 0 < rows.label[here].sum() < here.sum():
+            folds.append(auc(rows.label[here], rows.probability[arm][here], np.ones((1, int(here.sum()))))[0])
+    told = [_row(arm, "auc_mean_of_folds", np.mean(folds), np.min(folds), np.max(folds), note="low, high: of folds")]
+    seeds = [auc(rows.label, one, np.ones((1, len(one))))[0] for one in rows.per_seed[arm]]
+    if len(seeds) > 1:
+        told.append(
+            _row(arm, "auc_mean_of_seeds", np.mean(seeds), np.min(seeds), np.max(seeds), note="of single seeds")
+        )
+        told.append(_row(arm, "auc_sd_over_seeds", np.std(seeds, ddof=1), np.nan, np.nan))
+    return told
+
+
+def _withheld(rows: Rows, minimum: int) -> str | None:
+    patients = len(set(rows.patients.tolist()))
+    kinds = [len(set(rows.patients[rows.label == kind].tolist())) for kind in (0, 1)]
+    if patients < minimum:
+        return f"{patients} patients, fewer than {minimum}"
+    if minimum and min(kinds) < MIN_CLASS:
+        return f"{kinds[1]} positive and {kinds[0]} negative patients, fewer than {MIN_CLASS}"
+    if min(kinds) < 2:
+        return f"{kinds[1]} positive and {kinds[0]} negative patients"
+    return None
+
+
+def _counts(rows: Rows) -> dict[str, int]:
+    return {"patients": len(set(rows.patients.tolist())), "cases": rows.cases, "positive": int(rows.label.sum())}
+
+
+def _row(
+    arm: str,
+    metric: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    p: float = np.nan,
+    p_holm: float = np.nan,
+    note: str = "",
+) -> dict:
+    return {
+        "arm": arm, "metric": metric, "value": float(value), "low": float(low), "high": float(high),
+        "p": p, "p_holm": p_holm, "note": note,
+    }  # fmt: skip

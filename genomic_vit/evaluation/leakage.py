@@ -1,0 +1,101 @@
+"""The guard before a run: nothing of a patient may stand on two sides of a fold, under whatever name."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from einops import reduce
+
+from genomic_vit.cohort.manifest import Cohort
+from genomic_vit.config import UserError
+from genomic_vit.data.grid import STACK_SLICES
+from genomic_vit.data.slab import Slab
+from genomic_vit.evaluation.overlay import middle_stack
+
+COARSE_PX = 8  # side of the picture that a slice is reduced to
+ALIKE = 0.99  # correlation of coarse stacks from which two are taken for the same lesion
+BLOCK = 512
+
+
+class LeakError(UserError):
+    """Cases on two sides of a fold belong together; the message names them and says what to do."""
+
+
+def check_leaks(cohort: Cohort, slabs: Sequence[Slab], folds: np.ndarray) -> None:
+    """Stop where patients, scans or pixels are shared across folds.
+
+    Args:
+        cohort: who.
+        slabs: one a case.
+        folds: fold of each case, (case).
+
+    Raises:
+        LeakError: a patient, a patient's name but for case and punctuation, a scan, or a near-duplicate stack is in
+            two folds.
+    """
+    names = [case.patient for case in cohort.cases]
+    found = _shared(names, folds, cohort, "patient {} is in several folds")
+    plain = [re.sub(r"[\W_]+", "", name).casefold() or name for name in names]
+    found += _shared(plain, folds, cohort, "patients are named alike but for case and punctuation ({})")
+    scans = [str(case.scan.resolve()) for case in cohort.cases]
+    found += _shared(scans, folds, cohort, "scan {} is in several folds")
+    found += [
+        f"slabs are near-duplicates (correlation {alike:.4f}): {cohort.cases[a].case} and {cohort.cases[b].case}"
+        for a, b, alike in near_duplicates(slabs)
+        if folds[a] != folds[b]
+    ]
+    if found:
+        listed = "\n".join(f"  {line}" for line in found[:20])
+        more = f"\n  and {len(found) - 20} more" if len(found) > 20 else ""
+        raise LeakError(
+            f"{len(found)} leaks between folds; give such cases the same patient name, or remove all but one:\n"
+            f"{listed}{more}"
+        )
+
+
+def near_duplicates(slabs: Sequence[Slab], alike: float = ALIKE) -> list[tuple[int, int, float]]:
+    """Pairs of slabs that show the same, with their correlation: the middle stacks, reduced to 8 × 8 a slice.
+
+    Correlation forgives another rescaling of HU, added noise and a new file; it does not find a lesion cut with
+    another outline.
+    """
+    prints = np.stack([fingerprint(slab) for slab in slabs])
+    pairs = []
+    for start in range(0, len(prints), BLOCK):
+        correlation = prints[start : start + BLOCK] @ prints.T
+        rows, columns = np.nonzero(correlation >= alike)
+        pairs += [
+            (start + int(a), int(b), float(correlation[a, b]))
+            for a, b in zip(rows, columns, strict=True)
+            if b > start + a
+        ]
+    return pairs
+
+
+def fingerprint(slab: Slab) -> np.ndarray:
+    """A vector of length one whose products are correlations, (number,)."""
+    start = middle_stack(slab.lesion)
+    stack = slab.hu[start : start + STACK_SLICES].astype(np.float64)
+    block = stack.shape[1] // COARSE_PX
+    side = block * COARSE_PX
+    coarse = reduce(stack[:, :side, :side], "z (y by) (x bx) -> (z y x)", "mean", by=block, bx=block)
+    centred = coarse - coarse.mean()
+    return centred / max(float(np.linalg.norm(centred)), 1e-12)
+
+
+def _shared(keys: list[str], folds: np.ndarray, cohort: Cohort, says: str) -> list[str]:
+    """A line for each key that stands in several folds."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        places[key].append(index)
+    lines = []
+    for key, indices in places.items():
+        if len({int(folds[i]) for i in indices}) > 1:
+            a, b = next((a, b) for a, b in combinations(indices, 2) if folds[a] != folds[b])
+            cases = " and ".join(f"{cohort.cases[i].case} (patient {cohort.cases[i].patient!r})" for i in (a, b))
+            lines.append(f"{says.format(repr(key))}: {cases}")
+    return lines

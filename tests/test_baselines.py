@@ -1,0 +1,95 @@
+"""Features by hand arithmetic; baselines that learn only from what they may see; covariates that cannot be used."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genomic_vit.cohort.folds import assign_folds
+from genomic_vit.cohort.manifest import ManifestError
+from genomic_vit.data.slab import Slab
+from genomic_vit.evaluation.baselines import fit_and_score
+from genomic_vit.evaluation.covariates import check_covariates
+from genomic_vit.evaluation.features import covariate_table, radiomics, size
+from genomic_vit.imaging.geometry import Geometry
+from tests.benchmark_cohort import bright_cohort, category, number
+
+
+def box_slab():
+    """A box of 3 × 4 × 6 voxels of 2 × 1 × 0.5 mm, half 0 and half 100 HU, in −500 HU."""
+    hu = np.full((9, 16, 16), -500, dtype=np.float32)
+    lesion = np.zeros(hu.shape, dtype=bool)
+    lesion[3:6, 6:10, 5:11] = True
+    hu[3:6, 6:10, 5:8], hu[3:6, 6:10, 8:11] = 0, 100
+    return Slab(hu, lesion, Geometry(hu.shape, np.array([2.0, 1.0, 0.5]), np.zeros(3), np.eye(3)), 5.0)
+
+
+def test_features_of_a_box_by_hand():
+    told = radiomics([box_slab()]).iloc[0]
+    assert told["volume_mm3"] == pytest.approx(3 * 4 * 6 * 2 * 1 * 0.5)
+    assert told["hu_mean"] == pytest.approx(50) and told["hu_maximum"] == 100 and told["hu_minimum"] == 0
+    assert told["hu_sd"] == pytest.approx(50 * np.sqrt(72 / 71))
+    assert told["rim_hu_mean"] == -500 and told["rim_hu_sd"] == 0
+    assert told["diameter_mm"] == 5 and size([box_slab()]).iloc[0]["diameter_mm"] == 5
+    moved = dataclasses.replace(box_slab(), hu=box_slab().hu + 10)
+    assert radiomics([moved]).iloc[0]["hu_mean"] == pytest.approx(60)
+
+
+@pytest.mark.parametrize("estimator", ["logistic", "forest"])
+def test_held_out_values_change_nothing_that_was_learnt(estimator):
+    """Scales, fillings and categories come from the training part: other test cases leave a test case's score alone."""
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"x": generator.normal(size=40), "kind": generator.choice(["a", "b"], 40)})
+    table.loc[3, "x"], table.loc[5, "kind"] = np.nan, None
+    label = (table["x"].fillna(0) + generator.normal(size=40) > 0).to_numpy(dtype=float)
+    label[7] = np.nan
+    learning, testing, patients = np.arange(30), np.arange(30, 40), np.arange(40) // 2
+    inner, tested = fit_and_score(estimator, table, label, patients, learning, testing, 0)
+    assert np.isnan(inner[7]) and np.isfinite(np.delete(inner, 7)).all()
+    other = table.copy()
+    other.loc[31:, "x"], other.loc[31:, "kind"] = 1e6, "never seen"
+    again_inner, again = fit_and_score(estimator, other, label, patients, learning, testing, 0)
+    assert again[0] == tested[0]
+    np.testing.assert_array_equal(inner, again_inner)
+
+
+def test_scores_to_choose_by_come_from_models_that_did_not_see_the_patient():
+    """Noise that a forest learns by heart tells nothing of patients left out."""
+    generator = np.random.default_rng(1)
+    table = pd.DataFrame({"x": generator.normal(size=200)})
+    label = generator.integers(0, 2, 200).astype(float)
+    table["twin"] = table["x"]
+    patients = np.arange(200)
+    inner, seen = fit_and_score("forest", table, label, patients, np.arange(200), np.arange(200), 0)
+    apart = [score[label == 1].mean() - score[label == 0].mean() for score in (inner, seen)]
+    assert apart[0] < 0.1 < 0.2 < apart[1]
+
+
+def test_covariates_become_columns_with_missing_values_kept():
+    table = covariate_table([number("age", [1, np.nan]), category("sex", ["F", ""])])
+    assert table["age"].isna().tolist() == [False, True] and table["sex"].isna().tolist() == [False, True]
+
+
+def test_a_constant_covariate_is_refused():
+    cohort = bright_cohort(12).cohort
+    with pytest.raises(ManifestError, match="covariate 'kernel' is B30f in every case: it can tell nothing"):
+        check_covariates(cohort, [category("kernel", ["B30f"] * 12)], np.arange(12) % 3, 0)
+    with pytest.raises(ManifestError, match="covariate 'age' is missing in every case"):
+        check_covariates(cohort, [number("age", [np.nan] * 12)], np.arange(12) % 3, 0)
+
+
+def test_the_target_under_another_name_is_warned_of_and_names_of_patients_are_not(caplog):
+    cohort = bright_cohort(40).cohort
+    folds, label = assign_folds(cohort, 4, 0), cohort.labels[:, 0]
+    given = [
+        number("stage", 3 - label),
+        category("therapy", np.where(label == 1, "drug", "none").tolist()),
+        category("name", [case.patient for case in cohort.cases]),
+        number("age", np.random.default_rng(0).normal(60, 9, 40)),
+    ]
+    with caplog.at_level(logging.WARNING):
+        warnings = check_covariates(cohort, given, folds, 0)
+    assert [line.split("'")[1] for line in warnings] == ["stage", "therapy"]
+    assert "'stage' alone tells 'mutant' with AUC 1.000" in caplog.text

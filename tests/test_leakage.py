@@ -1,0 +1,52 @@
+"""Planted leaks stop a run; what looks alike by nature does not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from genomic_vit.cohort.manifest import Cohort
+from genomic_vit.evaluation.leakage import LeakError, check_leaks, near_duplicates
+from tests.benchmark_cohort import bright_cohort
+
+PREPARED = bright_cohort(12)
+FOLDS = np.arange(12) % 3
+
+
+def renamed(index, **changes):
+    """The cohort with one case changed."""
+    cohort = PREPARED.cohort
+    cases = list(cohort.cases)
+    cases[index] = dataclasses.replace(cases[index], **changes)
+    return Cohort(tuple(cases), cohort.targets, cohort.labels)
+
+
+def test_a_clean_cohort_passes():
+    check_leaks(PREPARED.cohort, PREPARED.slabs, FOLDS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patient": "P0"}, "patient 'P0' is in several folds: c0-0 .* and c4-0"),
+        ({"patient": " p_0"}, r"named alike but for case and punctuation \('p0'\): c0-0 \(patient 'P0'\) and c4-0"),
+        ({"scan": PREPARED.cohort.cases[0].scan}, "scan .*scan0' is in several folds: c0-0"),
+    ],
+)
+def test_a_patient_or_scan_in_two_folds_stops_the_run(changes, message):
+    with pytest.raises(LeakError, match=message):
+        check_leaks(renamed(4, **changes), PREPARED.slabs, FOLDS)
+
+
+def test_a_noisy_rescaled_copy_under_another_name_stops_the_run():
+    generator, slabs = np.random.default_rng(0), list(PREPARED.slabs)
+    hu = slabs[0].hu * 0.95 + 20 + generator.normal(0, 40, slabs[0].hu.shape)
+    slabs[4] = dataclasses.replace(slabs[0], hu=hu.astype(np.float32))
+    assert [(a, b) for a, b, _ in near_duplicates(slabs)] == [(0, 4)]
+    with pytest.raises(
+        LeakError, match=r"1 leaks between folds.*\n.*near-duplicates \(correlation 0.99.*c0-0 and c4-0"
+    ):
+        check_leaks(PREPARED.cohort, slabs, FOLDS)
+    same_fold = FOLDS.copy()
+    same_fold[4] = FOLDS[0]
+    check_leaks(PREPARED.cohort, slabs, same_fold)
