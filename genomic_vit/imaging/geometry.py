@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -58,6 +59,27 @@ class Geometry:
     def positions_mm(self) -> np.ndarray:
         """LPS position of every voxel centre, (z y x 3)."""
         return self.to_lps(np.stack(np.meshgrid(*map(np.arange, self.shape), indexing="ij"), axis=-1))
+
+    def canonical_axes(self) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Which array axes run most nearly along z (superior), y (posterior), x (left), and which must be reversed."""
+        wanted = self.direction[[2, 1, 0]]  # rows: how far each axis runs to superior, posterior, left
+        order = max(
+            permutations(range(3)), key=lambda axes: sum(abs(wanted[row, axis]) for row, axis in enumerate(axes))
+        )
+        return order, tuple(bool(wanted[row, axis] < 0) for row, axis in enumerate(order))
+
+    def canonical(self) -> Geometry:
+        """The same voxels with axes swapped and flipped so that z runs to superior, y to posterior, x to left."""
+        order, flip = self.canonical_axes()
+        axes = list(order)
+        start = np.zeros(3)
+        start[axes] = [self.shape[axis] - 1 if flip[row] else 0 for row, axis in enumerate(axes)]
+        return Geometry(
+            tuple(self.shape[axis] for axis in axes),
+            self.spacing_mm[axes],
+            self.to_lps(start),
+            self.direction[:, axes] * np.where(flip, -1.0, 1.0),
+        )
 
     def same_as(self, other: Geometry, tolerance_mm: float = 1e-2) -> bool:
         """Whether the corners of both grids lie within `tolerance_mm` of one another and the shapes are equal."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 
@@ -26,23 +25,6 @@ class Volume:
 
         Only axes are swapped and flipped; nothing is interpolated, and every voxel keeps its position.
         """
-        geometry = self.geometry
-        wanted = geometry.direction[[2, 1, 0]]  # rows: how far each axis runs to superior, posterior, left
-        order = max(
-            permutations(range(3)), key=lambda axes: sum(abs(wanted[row, axis]) for row, axis in enumerate(axes))
-        )
-        flip = [wanted[row, axis] < 0 for row, axis in enumerate(order)]
-        start = np.zeros(3)
-        for row, axis in enumerate(order):
-            start[axis] = geometry.shape[axis] - 1 if flip[row] else 0
-        sign = np.where(flip, -1.0, 1.0)
+        order, flip = self.geometry.canonical_axes()
         array = np.flip(self.array.transpose(order), [row for row in range(3) if flip[row]])
-        return Volume(
-            array,
-            Geometry(
-                array.shape,
-                geometry.spacing_mm[list(order)],
-                geometry.to_lps(start),
-                geometry.direction[:, list(order)] * sign,
-            ),
-        )
+        return Volume(array, self.geometry.canonical())
