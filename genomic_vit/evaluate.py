@@ -27,6 +27,7 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--skip-bad", action="store_true", help="leave out cases that cannot be used, and say which")
     parser.add_argument("--cache", help="folder of prepared slabs")
     parser.add_argument("--jobs", type=int, default=-1, help="processes that prepare cases; -1 takes all cores")
+    parser.add_argument("--engine", choices=("loky", "ray", "dask"), default="loky", help="what runs them")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     options = parse(parser, argv)
 
@@ -42,6 +43,7 @@ def evaluate(argv: list[str]) -> None:
         skip_bad=options.skip_bad,
         cache=Path(options.cache) if options.cache else None,
         jobs=options.jobs,
+        engine=options.engine,
         device=options.device,
         bar=progress_bar,
     )

@@ -19,9 +19,10 @@ from genomic_vit.cohort.labelled import read_cohort
 from genomic_vit.cohort.manifest import check_classes
 from genomic_vit.cohort.phantom import make_phantom
 from genomic_vit.config import LabelsConfig, PhantomConfig, RunConfig
-from genomic_vit.data.cache import cache_folder
+from genomic_vit.data.cache import Reading, cache_folder
 from genomic_vit.data.prepare import Prepared, prepare
 from genomic_vit.data.slab import cut_slab, place_on_scan
+from genomic_vit.data.workers import Engine
 from genomic_vit.evaluation.inference import case_probabilities, slab_heat
 from genomic_vit.evaluation.metrics import score_cohort
 from genomic_vit.evaluation.overlay import describe, draw_overlay
@@ -66,6 +67,7 @@ def train_run(
     skip_bad: bool = False,
     cache: Path | None = None,
     jobs: int = -1,
+    engine: Engine = "loky",
     bar: Bar | None = None,
 ) -> RunResult:
     """Prepare, split, train and test. Nothing is written to `out` before every case has proved usable.
@@ -78,6 +80,7 @@ def train_run(
         skip_bad: leave unusable cases out.
         cache: folder of prepared slabs and the phantom cohort, None for the user's cache folder.
         jobs: processes that prepare.
+        engine: what runs them: loky here, ray or dask on a cluster.
         bar: gives progress bars; None shows none.
 
     Raises:
@@ -89,7 +92,7 @@ def train_run(
     going_on = resume and folder.config.is_file()
     if going_on:
         folder.check_same(config)
-    prepared = prepare_cohort(config, cache, skip_bad=skip_bad, jobs=jobs, bar=bar)
+    prepared = prepare_cohort(config, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
     split = split_cohort(prepared.cohort, config.split, config.seed)
     if not going_on:
         folder.start(config, split, prepared.cohort)
@@ -107,7 +110,13 @@ def train_run(
 
 
 def prepare_cohort(
-    config: RunConfig, cache: Path, *, skip_bad: bool = False, jobs: int = -1, bar: Bar | None = None
+    config: RunConfig,
+    cache: Path,
+    *,
+    skip_bad: bool = False,
+    jobs: int = -1,
+    engine: Engine = "loky",
+    bar: Bar | None = None,
 ) -> Prepared:
     """The labelled cases of the config's manifest with their slabs; the phantom cohort is made where none is given."""
     data = Path(config.data) if config.data else phantom_manifest(config.phantom, cache, jobs, bar)
@@ -118,7 +127,13 @@ def prepare_cohort(
     check_classes(cohort, str(data), minimum=2)
     with _bar(bar, "preparing slabs") as progress:
         return prepare(
-            cohort.take(labelled), config.slab, cache=cache / "slabs", skip_bad=skip_bad, jobs=jobs, progress=progress
+            cohort.take(labelled),
+            Reading(config.slab),
+            cache=cache / "slabs",
+            skip_bad=skip_bad,
+            jobs=jobs,
+            engine=engine,
+            progress=progress,
         )
 
 
@@ -147,12 +162,29 @@ def evaluate_cohort(
     cohort = prepared.cohort
     probability = case_probabilities(model, prepared.slabs, config.view, device)
     metrics = score_cohort(probability, cohort.labels, cohort.patients, cohort.targets, config.seed)
-    diameter_mm = np.array([[slab.diameter_mm] * len(cohort.targets) for slab in prepared.slabs])
-    alone = score_cohort(diameter_mm, cohort.labels, cohort.patients, cohort.targets, config.seed, only=("auc",))
+    _add_diameter_alone(metrics, prepared, config.seed)
+    return probability, metrics
+
+
+def _add_diameter_alone(metrics: dict, prepared: Prepared, seed: int) -> None:
+    """Beside each target's metrics, what the lesion's diameter alone gives on the cases whose lesion was outlined."""
+    cohort = prepared.cohort
+    diameter_mm = np.array([slab.diameter_mm for slab in prepared.slabs])
+    unknown = np.isnan(diameter_mm)
+    if unknown.any():
+        log.warning(
+            "%d of %d lesions were not outlined (points, boxes, lungs): their diameter is unknown, "
+            "and 'lesion diameter alone' leaves them out",
+            unknown.sum(),
+            len(unknown),
+        )
+    labels = np.where(unknown[:, None], np.nan, cohort.labels)
+    scores = np.repeat(diameter_mm[:, None], len(cohort.targets), axis=1)
+    alone = score_cohort(scores, labels, cohort.patients, cohort.targets, seed, only=("auc",))
     for target, report in metrics.items():
         if "by_case" in report:
-            report["diameter_alone"] = {part: alone[target][part] for part in ("by_case", "by_patient")}
-    return probability, metrics
+            kept = ("by_case", "by_patient") if report["counts"] == alone[target]["counts"] else tuple(alone[target])
+            report["diameter_alone"] = {part: alone[target][part] for part in kept}
 
 
 def evaluate_run(
@@ -165,6 +197,7 @@ def evaluate_run(
     skip_bad: bool = False,
     cache: Path | None = None,
     jobs: int = -1,
+    engine: Engine = "loky",
     device: str = "auto",
     bar: Bar | None = None,
 ) -> dict:
@@ -175,7 +208,7 @@ def evaluate_run(
         data: manifest with the run's target columns.
         out: folder to write.
         labels: text that means positive and negative in `data`; None takes the run's.
-        overwrite, skip_bad, cache, jobs, bar: as `train_run`.
+        overwrite, skip_bad, cache, jobs, engine, bar: as `train_run`.
         device: auto, cpu, cuda or mps.
 
     Raises:
@@ -195,7 +228,7 @@ def evaluate_run(
         negative=negative,
         labels=LabelsConfig(),  # the run's table knows nothing of these patients
     )
-    prepared = prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, bar=bar)
+    prepared = prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
     probability, metrics = evaluate_cohort(model, prepared, config, place)
     out.mkdir(parents=True, exist_ok=True)
     outside = np.full(len(probability), "external")

@@ -27,6 +27,12 @@ def train(argv: list[str]) -> None:
     parser.add_argument("--skip-bad", action="store_true", help="leave out cases that cannot be used, and say which.")
     parser.add_argument("--cache", type=str, default=None, help="folder of prepared slabs and the phantom cohort.")
     parser.add_argument("--jobs", type=int, default=-1, help="processes that prepare cases; -1 takes all cores.")
+    parser.add_argument(
+        "--engine",
+        choices=("loky", "ray", "dask"),
+        default="loky",
+        help="what runs them: loky on this machine, ray or dask on a cluster (RAY_ADDRESS, DASK_SCHEDULER_ADDRESS).",
+    )
     options = parser.instantiate(parse(parser, argv))
 
     from genomic_vit.evaluation.summary import summarise
@@ -43,6 +49,7 @@ def train(argv: list[str]) -> None:
             skip_bad=options.skip_bad,
             cache=Path(options.cache) if options.cache else None,
             jobs=options.jobs,
+            engine=options.engine,
             bar=progress_bar,
         )
     except KeyboardInterrupt:

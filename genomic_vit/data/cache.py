@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 import os
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from uuid import uuid4
 
 from genomic_vit.config import SlabConfig
-from genomic_vit.data.slab import Slab, cut_slab
-from genomic_vit.imaging.geometry import Geometry
-from genomic_vit.imaging.read import read_lesion, read_scan
+from genomic_vit.data.entry import CacheError, DamagedEntry, PreparedSlab, read_entry, write_entry
+from genomic_vit.data.identity import content_key, still_same, used_files
+from genomic_vit.data.slab import cut_planned, plan_slab
+from genomic_vit.imaging.read import read_lesion
+from genomic_vit.imaging.scan import OnGap, open_scan
 
-FORMAT = 2  # raise it when cut_slab or the readers give other numbers than before
+FORMAT = 3  # raise it when the cut or the readers give other numbers than before
+STALE_S = 86_400  # what a killed process left half written is removed after a day
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything that decides what is prepared of a scan and its lesion: part of an entry's key."""
+
+    slab: SlabConfig = field(default_factory=SlabConfig)
+    on_gap: OnGap = "error"
 
 
 def cache_folder() -> Path:
@@ -26,68 +36,80 @@ def cache_folder() -> Path:
     return Path(os.environ.get("GENOMIC_VIT_CACHE") or Path(base) / "genomic_vit")
 
 
-def load_slab(scan: Path, lesion: Path, config: SlabConfig, cache: Path | None) -> Slab:
-    """The slab of a lesion, from the cache where it holds a sound one made of the same content and settings.
-
-    Args:
-        scan: file or DICOM folder.
-        lesion: mask file.
-        config: how to cut.
-        cache: folder of prepared slabs; None neither reads nor writes one.
+def open_cache(folder: Path) -> Path:
+    """Make a cache folder where there is none, and see that it can be written.
 
     Raises:
-        ScanError, LesionError: as `read_scan`, `read_lesion` and `cut_slab`.
+        CacheError: it cannot.
     """
-    entry = None
-    if cache is not None and scan.exists() and lesion.exists():
-        entry = cache / f"{slab_key(scan, lesion, config)}.npz"
-        if entry.exists():
-            try:
-                return _read_entry(entry)
-            except Exception as cause:  # whatever is wrong with it, it is made again
-                log.warning("%s: damaged cache entry (%s), made again", entry, type(cause).__name__)
-    volume = read_scan(scan)
-    slab = cut_slab(volume, read_lesion(lesion, like=volume), config)
-    if entry is not None:
-        _write_entry(slab, entry)
-    return slab
-
-
-def slab_key(scan: Path, lesion: Path, config: SlabConfig) -> str:
-    """Hash of every byte of both inputs and of the settings."""
-    digest = hashlib.blake2b(digest_size=20)
-    digest.update(json.dumps([FORMAT, dataclasses.asdict(config)], sort_keys=True).encode())
-    for source in (scan, lesion):
-        files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-        for path in files:
-            digest.update(f"|{path.name}|{path.stat().st_size}|".encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()
-
-
-def _read_entry(entry: Path) -> Slab:
-    with np.load(entry, allow_pickle=False) as held:
-        arrays = {name: held[name] for name in held.files}  # zip's checksums are verified as each is read
-    geometry = Geometry(arrays["hu"].shape, arrays["spacing_mm"], arrays["origin_mm"], arrays["direction"])
-    return Slab(arrays["hu"], arrays["lesion"], geometry, float(arrays["diameter_mm"]))
-
-
-def _write_entry(slab: Slab, entry: Path) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    part = entry.with_name(f".{entry.stem}.{os.getpid()}.part.npz")
-    geometry = slab.geometry
+    probe = folder / f".probe.{uuid4().hex}"
     try:
-        np.savez(
-            part,
-            hu=slab.hu,
-            lesion=slab.lesion,
-            spacing_mm=geometry.spacing_mm,
-            origin_mm=geometry.origin_mm,
-            direction=geometry.direction,
-            diameter_mm=slab.diameter_mm,
-        )
-        os.replace(part, entry)
-    finally:
-        part.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+        for part in folder.glob(".*.part.npy"):
+            if time.time() - part.stat().st_mtime > STALE_S:
+                part.unlink(missing_ok=True)
+    except OSError as problem:
+        raise CacheError(
+            f"{folder}: prepared slabs cannot be kept here ({problem.strerror}); name a folder that can be written "
+            "with --cache or GENOMIC_VIT_CACHE."
+        ) from problem
+    return folder
+
+
+def load_slabs(scan: Path, lesion: str | Path, reading: Reading, cache: Path) -> tuple[PreparedSlab, ...]:
+    """The slabs of a lesion source (one, or one for each of its lesions), cut unless the cache holds them.
+
+    Args:
+        scan: whatever `open_scan` takes.
+        lesion: whatever `read_lesions` takes.
+        reading: settings.
+        cache: folder of prepared slabs, as `open_cache` made it.
+
+    Raises:
+        ScanError, LesionError: as `open_scan`, `read_lesions` and `cut_planned`.
+        CacheError: the folder cannot be written.
+    """
+    if not scan.exists():
+        open_scan(scan)  # says so
+    key = slab_key(scan, lesion, reading)
+    held = _held(cache, key, scan)
+    if held:
+        return held
+    opened = open_scan(scan, on_gap=reading.on_gap)
+    mask = read_lesion(lesion, like=opened)
+    plan = plan_slab(opened.geometry, mask, reading.slab)
+    first, last = plan.slices(opened.geometry) if opened.identity else (0, opened.geometry.shape[0] - 1)
+    slabs = [cut_planned(plan, opened.read(first, last), mask)]
+    used = used_files(scan, opened.files(first, last))
+    entries = [
+        write_entry(slab, _entry(cache, key, number), "", len(slabs), used)
+        for number, slab in reversed(list(enumerate(slabs, start=1)))  # where the first is, all are
+    ]
+    return tuple(reversed(entries))
+
+
+def slab_key(scan: Path, lesion: str | Path, reading: Reading) -> str:
+    """What an entry is filed under; `identity.content_key` says what counts."""
+    return content_key(scan, lesion, [FORMAT, dataclasses.asdict(reading)])
+
+
+def _entry(cache: Path, key: str, number: int) -> Path:
+    return cache / f"{key}-{number}.npy"
+
+
+def _held(cache: Path, key: str, scan: Path) -> tuple[PreparedSlab, ...]:
+    """Sound entries of a key, made of the same content; none where one is lacking."""
+    try:
+        first = read_entry(_entry(cache, key, 1))
+        if not still_same(scan, first.used):
+            log.warning("%s: the scan's pixels have changed since its slab was prepared; made again", scan)
+            return ()
+        return (first, *(read_entry(_entry(cache, key, number)) for number in range(2, first.siblings + 1)))
+    except FileNotFoundError:
+        return ()
+    except Exception as cause:  # whatever is wrong with it, it is made again
+        reason = cause if isinstance(cause, DamagedEntry) else type(cause).__name__
+        log.warning("%s: damaged cache entry (%s), made again", _entry(cache, key, 1), reason)
+        return ()

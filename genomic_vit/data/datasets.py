@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from genomic_vit.config import ViewConfig
+from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.data.grid import STACK_SLICES, stack_starts
 from genomic_vit.data.slab import Slab
 
@@ -47,16 +48,22 @@ class RandomStacks(Dataset):
         seed: numbers that fix the draw (run, stage, epoch); the same give the same stacks in any order of access.
     """
 
-    def __init__(self, slabs: Sequence[Slab], labels: np.ndarray, seed: Sequence[int]) -> None:
+    def __init__(self, slabs: Sequence[Slab | PreparedSlab], labels: np.ndarray, seed: Sequence[int]) -> None:
         self.slabs, self.labels, self.seed = slabs, labels, list(seed)
 
     def __len__(self) -> int:
         return len(self.slabs)
 
     def __getitem__(self, index: int) -> Batch:
-        slab = self.slabs[index]
+        return _one(self.__getitems__([index]))
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A whole batch at once."""
+        return _gather(self.slabs, self.labels, [(index, self._start(index)) for index in indices])
+
+    def _start(self, index: int) -> int:
         generator = np.random.default_rng([*self.seed, index])
-        return _item(slab, int(generator.integers(len(slab.hu) - STACK_SLICES + 1)), self.labels[index], index)
+        return int(generator.integers(self.slabs[index].geometry.shape[0] - STACK_SLICES + 1))
 
 
 class AllStacks(Dataset):
@@ -68,18 +75,23 @@ class AllStacks(Dataset):
         view: gives the stride.
     """
 
-    def __init__(self, slabs: Sequence[Slab], labels: np.ndarray, view: ViewConfig) -> None:
+    def __init__(self, slabs: Sequence[Slab | PreparedSlab], labels: np.ndarray, view: ViewConfig) -> None:
         self.slabs, self.labels = slabs, labels
         self.stacks = [
-            (case, start) for case, slab in enumerate(slabs) for start in stack_starts(len(slab.hu), view.eval_stride)
+            (case, start)
+            for case, slab in enumerate(slabs)
+            for start in stack_starts(slab.geometry.shape[0], view.eval_stride)
         ]
 
     def __len__(self) -> int:
         return len(self.stacks)
 
     def __getitem__(self, index: int) -> Batch:
-        case, start = self.stacks[index]
-        return _item(self.slabs[case], start, self.labels[case], case)
+        return _one(self.__getitems__([index]))
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A whole batch at once."""
+        return _gather(self.slabs, self.labels, [self.stacks[index] for index in indices])
 
 
 def loader(dataset: Dataset, batch_size: int, shuffle: Sequence[int] | None = None) -> DataLoader:
@@ -94,14 +106,31 @@ def loader(dataset: Dataset, batch_size: int, shuffle: Sequence[int] | None = No
     if shuffle is not None:
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(list(shuffle)).generate_state(1)[0]))
     lone = shuffle is not None and len(dataset) > batch_size and len(dataset) % batch_size == 1
-    return DataLoader(dataset, batch_size, shuffle=shuffle is not None, generator=generator, drop_last=lone)
-
-
-def _item(slab: Slab, start: int, labels: np.ndarray, case: int) -> Batch:
-    run = slice(start, start + STACK_SLICES)
-    return Batch(
-        torch.from_numpy(slab.hu[run]),
-        torch.from_numpy(slab.lesion[run].astype(np.float32)),
-        torch.as_tensor(labels, dtype=torch.float32),
-        torch.tensor(case),
+    return DataLoader(
+        dataset, batch_size, shuffle=shuffle is not None, generator=generator, drop_last=lone, collate_fn=_as_it_is
     )
+
+
+def _gather(slabs: Sequence[Slab | PreparedSlab], labels: np.ndarray, stacks: Sequence[tuple[int, int]]) -> Batch:
+    """The stacks at (case, start), copied once each from where the slabs lie (memory maps, as a rule)."""
+    shape = (len(stacks), STACK_SLICES, *slabs[stacks[0][0]].geometry.shape[1:])
+    hu, lesion = np.empty(shape, np.float32), np.empty(shape, np.bool_)
+    for place, (case, start) in enumerate(stacks):
+        slab = slabs[case]
+        hu[place] = slab.hu[start : start + STACK_SLICES]
+        lesion[place] = slab.lesion[start : start + STACK_SLICES]
+    case = np.array([case for case, _ in stacks])
+    return Batch(
+        torch.from_numpy(hu),
+        torch.from_numpy(lesion).float(),
+        torch.as_tensor(labels[case], dtype=torch.float32),
+        torch.from_numpy(case),
+    )
+
+
+def _one(batch: Batch) -> Batch:
+    return Batch(*(part[0] for part in batch))
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,19 +1,22 @@
-"""A cohort's slabs, in parallel, with every bad case named at once."""
+"""A cohort's slabs, prepared in parallel, with every bad case named at once."""
 
 from __future__ import annotations
 
 import csv
 import logging
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from joblib import Parallel, delayed
+import numpy as np
 
 from genomic_vit.cohort.manifest import Case, Cohort
-from genomic_vit.config import SlabConfig, UserError
-from genomic_vit.data.cache import load_slab
-from genomic_vit.data.slab import Slab
+from genomic_vit.config import UserError
+from genomic_vit.data.cache import Reading, load_slabs, open_cache
+from genomic_vit.data.entry import CacheError, PreparedSlab, forget_maps
+from genomic_vit.data.workers import Engine, Lost, run_each
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +30,13 @@ class Prepared:
     """What preparing a cohort gave.
 
     Args:
-        cohort: the usable cases.
-        slabs: one for each of them.
+        cohort: the usable cases; one manifest row may have become several (CASE#1 …), all of its patient.
+        slabs: one for each of them, on disk.
         excluded: (case, reason) of the others.
     """
 
     cohort: Cohort
-    slabs: list[Slab]
+    slabs: list[PreparedSlab]
     excluded: tuple[tuple[str, str], ...]
 
     def write_excluded(self, path: Path) -> None:
@@ -45,32 +48,40 @@ class Prepared:
 
 def prepare(
     cohort: Cohort,
-    config: SlabConfig,
+    reading: Reading,
     *,
-    cache: Path | None,
+    cache: Path,
     skip_bad: bool = False,
     jobs: int = -1,
+    engine: Engine = "loky",
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Cut every case's slab.
+    """Cut every case's slab; what the cache holds is not cut again, so a stopped preparation goes on where it was.
 
     Args:
         cohort: who.
-        config: how to cut.
-        cache: folder of prepared slabs, or None.
+        reading: how to read and cut.
+        cache: folder of prepared slabs.
         skip_bad: leave bad cases out instead of stopping.
         jobs: processes, -1 for all cores.
+        engine: what runs them, as `run_each` takes it.
         progress: called with (done, total).
 
     Raises:
         PrepareError: cases are bad and skip_bad is off, or none is left.
+        CacheError: the cache cannot be written.
+        EngineError: the engine cannot be had.
     """
-    work = (delayed(_prepare_case)(case, config, cache) for case in cohort.cases)
-    results: list[Slab | str] = []
-    for result in Parallel(n_jobs=jobs, return_as="generator")(work):
-        results.append(result)
+    work = partial(_prepare_case, reading=reading, cache=open_cache(cache))
+    results: list[tuple[PreparedSlab, ...] | str] = [""] * len(cohort.cases)
+    done = run_each(work, cohort.cases, engine=engine, jobs=jobs, folder=cache)
+    for count, (index, result) in enumerate(done, start=1):
+        if isinstance(result, CacheError):
+            raise result
+        results[index] = result.reason if isinstance(result, Lost) else result
         if progress:
-            progress(len(results), len(cohort.cases))
+            progress(count, len(cohort.cases))
+    forget_maps()
     reasons = [
         (case.case, result) for case, result in zip(cohort.cases, results, strict=True) if isinstance(result, str)
     ]
@@ -82,12 +93,36 @@ def prepare(
         )
     for case, reason in reasons:
         log.warning("left out: case %s: %s", case, reason)
-    good = [index for index, result in enumerate(results) if isinstance(result, Slab)]
-    return Prepared(cohort.take(good), [results[index] for index in good], tuple(reasons))
+    good = [index for index, result in enumerate(results) if not isinstance(result, str)]
+    return _one_case_a_lesion(cohort.take(good), [results[index] for index in good], tuple(reasons))
 
 
-def _prepare_case(case: Case, config: SlabConfig, cache: Path | None) -> Slab | str:
+def _one_case_a_lesion(
+    cohort: Cohort, slabs: list[tuple[PreparedSlab, ...]], excluded: tuple[tuple[str, str], ...]
+) -> Prepared:
+    rows = np.repeat(np.arange(len(slabs)), [len(group) for group in slabs])
+    flat = [slab for group in slabs for slab in group]
+    cases = tuple(
+        replace(cohort.cases[row], case=f"{cohort.cases[row].case}#{slab.name}") if slab.name else cohort.cases[row]
+        for row, slab in zip(rows, flat, strict=True)
+    )
+    doubled = [name for name, count in Counter(case.case for case in cases).items() if count > 1]
+    if doubled:
+        raise PrepareError(
+            f"case {doubled[0]!r} stands in the manifest and is also the name of one lesion of a case with several; "
+            "give that row another case name."
+        )
+    return Prepared(replace(cohort.take(rows), cases=cases), flat, excluded)
+
+
+def _prepare_case(case: Case, reading: Reading, cache: Path) -> tuple[PreparedSlab, ...] | str | CacheError:
     try:
-        return load_slab(case.scan, case.lesion, config, cache)
+        return load_slabs(case.scan, case.lesion, reading, cache)
+    except CacheError as problem:
+        return problem  # nobody's case is at fault: the whole preparation stops
     except UserError as problem:
         return str(problem)
+    except MemoryError:
+        return f"{case.scan}: memory did not suffice to read it; prepare with fewer --jobs, or on a larger machine"
+    except Exception as problem:  # one odd file never takes the cohort down
+        return f"{case.scan}: {type(problem).__name__}: {' '.join(str(problem).split())}"

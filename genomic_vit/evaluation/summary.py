@@ -17,8 +17,15 @@ def summarise(metrics: dict) -> str:
         )
         if counts["cases"] > counts["patients"]:
             lines.append(f"  one row a patient: AUC {_interval(report['by_patient']['auc'])}")
-        lines.append(f"  lesion diameter alone: AUC {_interval(report['diameter_alone']['by_case']['auc'])}")
+        lines.append(f"  lesion diameter alone: {_diameter(report['diameter_alone'])}")
     return "\n".join(lines)
+
+
+def _diameter(alone: dict) -> str:
+    if "reason" in alone:
+        return f"not known of enough cases ({alone['counts']['cases']} outlined; {alone['reason']})"
+    over = f" over the {alone['counts']['cases']} cases outlined" if "counts" in alone else ""
+    return f"AUC {_interval(alone['by_case']['auc'])}{over}"
 
 
 def _interval(metric: dict[str, float]) -> str:

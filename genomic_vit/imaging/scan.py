@@ -50,6 +50,7 @@ class Scan:
         refused: (name, reason) of every series that was not chosen and every file that was left out.
         load: gives the float32 values of slices first..last, both included; `read` checks them.
         declared_hu: whether the headers say that the values are HU; else they must look like a chest CT.
+        files: gives the files that slices first..last are read from; () where the scan is one file.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Scan:
     refused: tuple[tuple[str, str], ...]
     load: Callable[[int, int], np.ndarray] = field(repr=False)
     declared_hu: bool = False
+    files: Callable[[int, int], tuple[Path, ...]] = field(default=lambda first, last: (), repr=False)
 
     def read(self, first: int = 0, last: int | None = None) -> Volume:
         """Slices `first` to `last` of array axis z, both included, float32 HU; values below -1024 become -1024.
@@ -133,11 +135,23 @@ def _open_dicom(path: Path, tree: Tree, wanted: Wanted, on_gap: OnGap) -> Scan:
         first.series_uid, first.study_uid, first.frame_uid, tuple("" if tilted else uid for uid in own)
     )
     facts = {**first.facts, "chosen_by": choice.why, "tilt_found_deg": f"{chosen.tilt_deg:.1f}"}
-    return Scan(path, chosen.stack.geometry, identity, facts, (*choice.refused, *damaged), _loader(chosen), True)
+    return Scan(
+        path, chosen.stack.geometry, identity, facts, (*choice.refused, *damaged), _loader(chosen), True, _files(chosen)
+    )
 
 
 def _loader(chosen: Candidate) -> Callable[[int, int], np.ndarray]:
     return lambda first, last: chosen.stack.read(first, last, lambda k: frame_hu(chosen.frames[k]))
+
+
+def _files(chosen: Candidate) -> Callable[[int, int], tuple[Path, ...]]:
+    below, weight = chosen.stack.below, chosen.stack.weight
+
+    def files(first: int, last: int) -> tuple[Path, ...]:
+        frames = {k for z in range(first, last + 1) for k in ((below[z], below[z] + 1) if weight[z] else (below[z],))}
+        return tuple(dict.fromkeys(chosen.frames[k].path for k in sorted(frames)))
+
+    return files
 
 
 def _nothing_here(path: Path, tree: Tree) -> str:
