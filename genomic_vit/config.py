@@ -276,13 +276,18 @@ class TargetRule:
     """
 
     column: str
-    positive: tuple[str, ...] | str
-    negative: tuple[str, ...] | str
+    positive: tuple[str | int, ...] | str | int
+    negative: tuple[str | int, ...] | str | int
 
     def __post_init__(self) -> None:
         for name in ("positive", "negative"):
             given = getattr(self, name)
-            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(map(str, given)))
+            texts = tuple(given) if isinstance(given, list | tuple) else (given,)
+            _require(
+                not any(isinstance(text, bool) for text in texts),
+                f"labels.targets: {self.column!r}: YAML reads {name} as true or false; put the text in quotes",
+            )
+            object.__setattr__(self, name, tuple(str(text) for text in texts))
             _require(
                 bool(getattr(self, name)), f"labels.targets: {self.column!r} has no {name} text; give at least one"
             )

@@ -206,7 +206,7 @@ def test_the_rules_come_from_a_config_file(tmp_path):
     labels:
       table: clinical.csv
       targets:
-        EGFR: {column: EGFR status, positive: [Mutant, "1"], negative: Wildtype}
+        EGFR: {column: EGFR status, positive: [Mutant, 1], negative: Wildtype}
       covariates:
         age: {column: Age, kind: number}
     """
@@ -218,6 +218,7 @@ def test_the_rules_come_from_a_config_file(tmp_path):
         ("column: Age, ", "", "labels.covariates.age lacks column; add it"),
         ("negative: Wildtype", "negative: mutant", r"\['mutant'\] means positive and negative"),
         ("table: clinical.csv", "key: x", "labels.key belong to labels.table"),
+        ("negative: Wildtype", "negative: no", "put the text in quotes"),
         ("kind: number", "kind: text", "labels.covariates: 'Age' is of kind 'text'"),
     ]:
         with pytest.raises(ConfigError, match=message):

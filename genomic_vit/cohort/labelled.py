@@ -13,7 +13,16 @@ from genomic_vit.cohort.presets import PRESETS, Preset
 from genomic_vit.cohort.table import LabelError, Table, read_table
 from genomic_vit.config import CovariateRule, LabelsConfig, TargetRule, plain_text
 
-KEYS = ("Case ID", "Patient ID", "PatientID", "Patient", "Case", "Subject ID", "Subject")  # tried in this order
+KEYS = (
+    "Case ID",
+    "Patient ID",
+    "PatientID",
+    "TCIA Patient ID",
+    "Patient",
+    "Case",
+    "Subject ID",
+    "Subject",
+)  # tried in this order
 log = logging.getLogger(__name__)
 
 
