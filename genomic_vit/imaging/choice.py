@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from genomic_vit.imaging.dicom import Series, is_localizer
 from genomic_vit.imaging.header import Frame
-from genomic_vit.imaging.kernel import kernel_kind
+from genomic_vit.imaging.merit import ATTENUATION, Facts, Merit, lost, rank
 from genomic_vit.imaging.pixels import same_pixels
 from genomic_vit.imaging.stack import SAME_PLACE_MM, OnGap, Stack, StackError, make_lattice, straighten
 
@@ -31,14 +30,9 @@ KINDS = {  # what else lies in a patient's folder
     "DX": "radiograph",
 }
 TILTED_DEG = 35.0  # the normal may lean this far from the head-foot axis
-THICK_MM = (1.6, 3.1, 5.1)  # borders between thin, medium, thick and very thick slices
-KERNEL_ORDER = ("standard", "soft", "unknown", "sharp")
 COVERED = 0.5  # least share of the wanted points inside a series
 PROJECTIONS = ("MIP", "MINIP", "PROJECTION", "PROJECTION IMAGE", "AVERAGE", "VOLUME RENDERING", "VRT", "SCREEN SAVE")
 REFORMATS = ("MPR", "REFORMATTED", "CPR", "CURVED", "RESAMPLED")
-ATTENUATION = re.compile(
-    r"\bctac\b|\bac[ _-]?ct\b|\bct[ _-]?ac\b|attenuation|\battn|\bct wb\b|\bwb ct\b|\blow ?dose ct\b", re.I
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,18 +119,9 @@ def choose(series: tuple[Series, ...], wanted: Wanted, on_gap: OnGap) -> Choice 
         return tuple(refused)
     fit.sort(key=lambda pair: [merit.key for merit in pair[0]])
     (best, chosen), others = fit[0], fit[1:]
-    refused += [(candidate.series.name, _lost(merits, best)[1]) for merits, candidate in others]
-    why = _lost(others[0][0], best)[0] if others else "the only usable series"
+    refused += [(candidate.series.name, lost(merits, best)[1]) for merits, candidate in others]
+    why = lost(others[0][0], best)[0] if others else "the only usable series"
     return Choice(chosen, why, tuple(refused))
-
-
-@dataclass(frozen=True)
-class Merit:
-    """One step of the order: its name, a key (lower is better), and the finding in words."""
-
-    name: str
-    key: object
-    found: str
 
 
 def _named(series: tuple[Series, ...], wanted: Wanted) -> list[Series]:
@@ -251,21 +236,18 @@ def _rank(candidate: Candidate, wanted: Wanted, pet: set[str], named: bool) -> l
     if covered < COVERED and not named:
         raise Unfit(f"it covers {covered:.0%} of the lesion, at least {COVERED:.0%} is needed")
     thick_mm = max(float(geometry.spacing_mm[0]), _number(first.facts["thickness_mm"]))
-    kernel = first.facts["kernel"] or "not stated"
-    kind = kernel_kind(first.facts["kernel"])
-    number = _number(first.facts["number"])
-    return [
-        Merit("original images", derived, "derived images" if derived else "original images"),
-        Merit("use", attenuation, "made for PET attenuation correction" if attenuation else "made to be looked at"),
-        Merit("coverage of the lesion", -round(covered, 2), f"{covered:.0%} of the lesion"),
-        Merit("slice thickness", sum(thick_mm > border for border in THICK_MM), f"{thick_mm:.2f} mm slices"),
-        Merit("kernel", KERNEL_ORDER.index(kind), f"{kind} kernel ({kernel})"),
-        Merit("number of slices", -geometry.shape[0], f"{geometry.shape[0]} slices"),
-        Merit("slice thickness", round(thick_mm, 2), f"{thick_mm:.2f} mm slices"),
-        Merit("date of study", first.study_date, "a later study" if first.study_date else "a study without date"),
-        Merit("series number", number, f"series number {number:g}"),
-        Merit("series UID", (first.series_uid, series.part), f"UID {first.series_uid} {series.part}".strip()),
-    ]
+    facts = Facts(
+        derived=derived,
+        attenuation=attenuation,
+        covered=covered,
+        thick_mm=thick_mm,
+        kernel=first.facts["kernel"],
+        slices=geometry.shape[0],
+        study_date=first.study_date,
+        number=_number(first.facts["number"]),
+        uid=(first.series_uid, series.part),
+    )
+    return rank(facts)
 
 
 def _covered(candidate: Candidate, wanted: Wanted) -> float:
@@ -284,9 +266,3 @@ def _number(text: str) -> float:
         return float(text.split("\\")[0])
     except ValueError:
         return 0.0
-
-
-def _lost(merits: list[Merit], best: list[Merit]) -> tuple[str, str]:
-    """Where a candidate fell behind the best: the merit's name, and the finding against the best's."""
-    mine, its = next((mine, its) for mine, its in zip(merits, best, strict=True) if mine.key != its.key)
-    return mine.name, f"{mine.found}; the chosen series has {its.found}"
