@@ -12,6 +12,7 @@ from pathlib import Path
 from genomic_vit.config import ConfigError, RunConfig, UserError, check_keys
 
 INTERRUPTED, REFUSED = 130, 2
+SHORT = {"--on-gap": "--scan.on_gap"}  # settings that have a spelling of their own on the command line
 
 
 def run_command(command: Callable[[], None]) -> int:
@@ -55,6 +56,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], kind: type = RunConf
         SystemExit: 0 after --help, 2 where a value cannot be parsed.
     """
     known = [option for action in parser._actions for option in action.option_strings]
+    argv = [_long(word, known) for word in argv]
     for word in argv:
         option = word.split("=")[0]
         if option.startswith("--") and option not in known:
@@ -63,6 +65,13 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], kind: type = RunConf
             raise ConfigError(f"unknown option {option}; {hint}")
     _check_config_file(argv, kind)
     return parser.parse_args(argv)
+
+
+def _long(word: str, known: list[str]) -> str:
+    """An option in the spelling that the parser knows."""
+    option, equals, value = word.partition("=")
+    long = SHORT.get(option, option)
+    return f"{long}{equals}{value}" if option not in known and long in known else word
 
 
 def _check_config_file(argv: list[str], kind: type) -> None:

@@ -25,6 +25,21 @@ def _require(holds: bool, message: str) -> None:
 
 
 @dataclass(frozen=True)
+class ScanConfig:
+    """How scans are opened; docs/scans.md says how a series is chosen.
+
+    Args:
+        on_gap: missing or uneven slices of a DICOM series: error refuses it and names the gap, resample interpolates
+            between the neighbours.
+    """
+
+    on_gap: Literal["error", "resample"] = "error"
+
+    def __post_init__(self) -> None:
+        _require(self.on_gap in ("error", "resample"), f"scan.on_gap is {self.on_gap!r}; it must be error or resample")
+
+
+@dataclass(frozen=True)
 class SlabConfig:
     """How slices are cut around a lesion.
 
@@ -377,6 +392,7 @@ class RunConfig:
     negative: str | None = None
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    scan: ScanConfig = field(default_factory=ScanConfig)
     lesion: LesionConfig = field(default_factory=LesionConfig)
     slab: SlabConfig = field(default_factory=SlabConfig)
     view: ViewConfig = field(default_factory=ViewConfig)

@@ -23,6 +23,11 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--out", required=True, metavar="OUT", help="folder for predictions.csv and metrics.json")
     parser.add_argument("--positive", help="text that means positive in OTHER.csv (default: as in the run)")
     parser.add_argument("--negative", help="text that means negative in OTHER.csv (default: as in the run)")
+    parser.add_argument(
+        "--on-gap",
+        choices=("error", "resample"),
+        help="missing or uneven DICOM slices: refuse the series, or interpolate (default: as in the run)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an evaluation already in OUT")
     parser.add_argument("--skip-bad", action="store_true", help="leave out cases that cannot be used, and say which")
     parser.add_argument("--cache", help="folder of prepared slabs")
@@ -39,6 +44,7 @@ def evaluate(argv: list[str]) -> None:
         Path(options.data),
         Path(options.out),
         labels=(options.positive, options.negative),
+        on_gap=options.on_gap,
         overwrite=options.overwrite,
         skip_bad=options.skip_bad,
         cache=Path(options.cache) if options.cache else None,

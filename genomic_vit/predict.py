@@ -23,8 +23,13 @@ def predict(argv: list[str]) -> None:
         description=f"Probability of each target for one lesion, and a heat map on the scan's grid. {DISCLAIMER}",
     )
     parser.add_argument("run", metavar="RUN", help="run folder that train made")
-    parser.add_argument("scan", metavar="SCAN", help="NIfTI, NRRD, MHA or MHD file, or a folder of one DICOM series")
+    parser.add_argument("scan", metavar="SCAN", help="NIfTI, NRRD, MHA or MHD file; DICOM folder; zip or tar of one")
     parser.add_argument("--lesion", required=True, metavar="MASK", help="mask image of the lesion")
+    parser.add_argument(
+        "--on-gap",
+        choices=("error", "resample"),
+        help="missing or uneven DICOM slices: refuse the series, or interpolate (default: as in the run)",
+    )
     parser.add_argument(
         "--out", required=True, metavar="OUT", help="folder for prediction.json, heat.nii.gz, overlay.png"
     )
@@ -34,7 +39,7 @@ def predict(argv: list[str]) -> None:
     from genomic_vit.run import predict_scan
 
     answer = predict_scan(
-        Path(options.run), Path(options.scan), Path(options.lesion), Path(options.out), options.device
+        Path(options.run), Path(options.scan), Path(options.lesion), Path(options.out), options.device, options.on_gap
     )
     print(json.dumps(answer["probability"]))
     print(f"written to {options.out}: prediction.json, heat.nii.gz, overlay.png. {DISCLAIMER}")

@@ -18,7 +18,7 @@ from genomic_vit.cohort.folds import Split, split_cohort
 from genomic_vit.cohort.labelled import read_cohort
 from genomic_vit.cohort.manifest import check_classes
 from genomic_vit.cohort.phantom import make_phantom
-from genomic_vit.config import LabelsConfig, PhantomConfig, RunConfig
+from genomic_vit.config import LabelsConfig, PhantomConfig, RunConfig, ScanConfig
 from genomic_vit.data.cache import Reading, cache_folder
 from genomic_vit.data.prepare import Prepared, prepare
 from genomic_vit.data.slab import cut_slab, place_on_scan
@@ -27,6 +27,7 @@ from genomic_vit.evaluation.inference import case_probabilities, slab_heat
 from genomic_vit.evaluation.metrics import score_cohort
 from genomic_vit.evaluation.overlay import describe, draw_overlay
 from genomic_vit.imaging.read import read_lesion, read_scan
+from genomic_vit.imaging.stack import OnGap
 from genomic_vit.imaging.write import write_volume
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.training.fit import fit
@@ -193,6 +194,7 @@ def evaluate_run(
     out: Path,
     *,
     labels: tuple[str | None, str | None] = (None, None),
+    on_gap: OnGap | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
     cache: Path | None = None,
@@ -208,6 +210,7 @@ def evaluate_run(
         data: manifest with the run's target columns.
         out: folder to write.
         labels: text that means positive and negative in `data`; None takes the run's.
+        on_gap: what to do with missing or uneven slices; None takes the run's.
         overwrite, skip_bad, cache, jobs, engine, bar: as `train_run`.
         device: auto, cpu, cuda or mps.
 
@@ -226,6 +229,7 @@ def evaluate_run(
         target=",".join(trained.targets),
         positive=positive,
         negative=negative,
+        scan=ScanConfig(on_gap) if on_gap else trained.scan,
         labels=LabelsConfig(),  # the run's table knows nothing of these patients
     )
     prepared = prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
@@ -238,7 +242,9 @@ def evaluate_run(
     return metrics
 
 
-def predict_scan(run: Path, scan: Path, lesion: Path, out: Path, device: str = "auto") -> dict:
+def predict_scan(
+    run: Path, scan: Path, lesion: Path, out: Path, device: str = "auto", on_gap: OnGap | None = None
+) -> dict:
     """One lesion's probabilities and heat; writes prediction.json, heat.nii.gz (on the scan's grid) and overlay.png.
 
     Args:
@@ -246,6 +252,7 @@ def predict_scan(run: Path, scan: Path, lesion: Path, out: Path, device: str = "
         scan, lesion: as `read_scan` and `read_lesion` take them.
         out: folder to write.
         device: auto, cpu, cuda or mps.
+        on_gap: what to do with missing or uneven slices; None takes the run's.
 
     Returns:
         What prediction.json holds.
@@ -255,7 +262,7 @@ def predict_scan(run: Path, scan: Path, lesion: Path, out: Path, device: str = "
     """
     folder, place = RunFolder(run), best_device(device)
     config, model = folder.read_config(), folder.load_model(place)
-    volume = read_scan(scan)
+    volume = read_scan(scan, on_gap=on_gap or config.scan.on_gap)
     slab = cut_slab(volume, read_lesion(lesion, like=volume), config.slab)
     probability, heat = slab_heat(model, slab, config.view, place)
     answer = {
