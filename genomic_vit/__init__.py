@@ -8,7 +8,7 @@ _HOMES = {
     "Geometry": "genomic_vit.imaging.geometry",
     "Volume": "genomic_vit.imaging.volume",
     "read_scan": "genomic_vit.imaging.read",
-    "read_lesion": "genomic_vit.imaging.read",
+    "read_lesion": "genomic_vit.imaging.lesion",
     "write_volume": "genomic_vit.imaging.write",
     "ViT": "genomic_vit.models.vit",
     "GenomicViT": "genomic_vit.models.genomic_vit",

@@ -1,4 +1,4 @@
-"""What goes wrong with scans."""
+"""What goes wrong with scans and lesions."""
 
 from __future__ import annotations
 
@@ -7,3 +7,7 @@ from genomic_vit.config import UserError
 
 class ScanError(UserError):
     """A scan cannot be used; the message says which, what was found, what was needed, what to do."""
+
+
+class LesionError(UserError):
+    """A lesion cannot be used; the message says which, what was found, what was needed, what to do."""
