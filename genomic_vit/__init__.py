@@ -12,6 +12,7 @@ _HOMES = {
     "write_volume": "genomic_vit.imaging.write",
     "ViT": "genomic_vit.models.vit",
     "GenomicViT": "genomic_vit.models.genomic_vit",
+    "load_pretrained": "genomic_vit.models.pretrained",
     "attention_rollout": "genomic_vit.models.rollout",
 }
 __all__ = sorted(_HOMES)

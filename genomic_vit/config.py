@@ -180,6 +180,18 @@ class CNNConfig:
 
 
 @dataclass(frozen=True)
+class ModelConfig:
+    """What the network begins with.
+
+    Args:
+        pretrained: file of a public ViT's weights (timm, DeiT, MAE, DINOv2, Hugging Face, Google's .npz) or another
+            run's model.safetensors, put into the ViT when a run starts; vit.width, heads and mlp_ratio must be its own.
+    """
+
+    pretrained: str | None = None
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How the parts learn.
 
@@ -400,6 +412,7 @@ class RunConfig:
     vit: ViTConfig = field(default_factory=ViTConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     phantom: PhantomConfig = field(default_factory=PhantomConfig)

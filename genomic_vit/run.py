@@ -30,6 +30,7 @@ from genomic_vit.imaging.read import read_lesion, read_scan
 from genomic_vit.imaging.stack import OnGap
 from genomic_vit.imaging.write import write_volume
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
+from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
 from genomic_vit.training.fit import fit
 from genomic_vit.training.run_folder import RunError, RunFolder, write_predictions, write_text
 
@@ -93,13 +94,12 @@ def train_run(
     going_on = resume and folder.config.is_file()
     if going_on:
         folder.check_same(config)
+    model, pretrained = _initial_model(config, folder if going_on else None)
     prepared = prepare_cohort(config, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
     split = split_cohort(prepared.cohort, config.split, config.seed)
     if not going_on:
-        folder.start(config, split, prepared.cohort)
+        folder.start(config, split, prepared.cohort, pretrained)
         prepared.write_excluded(out / "excluded.csv")
-    torch.manual_seed(config.seed)
-    model = build_model(config)
     train, validation = (
         (_slabs(prepared, part), prepared.cohort.labels[part]) for part in (split.train, split.validation)
     )
@@ -281,6 +281,22 @@ def predict_scan(
     draw_overlay(slab, heat, config.view.window_hu, title, out / "overlay.png")
     write_text(out / "prediction.json", json.dumps(answer, indent=2))
     return answer
+
+
+def _initial_model(config: RunConfig, resumed: RunFolder | None) -> tuple[GenomicViT, PretrainedReport | None]:
+    """The network as a run begins, its ViT pretrained where the config asks for it.
+
+    A resumed run that has a checkpoint takes everything from there; one stopped before its first begins again.
+    """
+    torch.manual_seed(config.seed)
+    model = build_model(config)
+    if config.model.pretrained is None or (resumed and resumed.has_checkpoints()):
+        return model, None
+    report = load_pretrained(model.vit, config.model.pretrained)
+    if resumed:
+        resumed.check_pretrained(report)
+    log.info("%s", report)
+    return model, report
 
 
 def _test(model: GenomicViT, prepared: Prepared, split: Split, config: RunConfig, folder: RunFolder) -> dict:

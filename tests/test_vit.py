@@ -157,6 +157,13 @@ def test_position_embedding_follows_another_image_size():
     assert vit(torch.randn(1, 1, 32, 16, dtype=torch.float64)).attention[0].tokens == 33
 
 
+def test_positions_of_a_single_column_run_down_it():
+    vit = ViT((16, 16), patch_px=4, width=8, depth=1, heads=2).double()
+    vit.position.data = torch.arange(4.0, dtype=torch.float64).repeat_interleave(4)[:, None].expand(16, 8).clone()
+    column = vit.positions((8, 1))[:, 0]
+    torch.testing.assert_close(column, vit.positions((8, 4)).reshape(8, 4, 8)[:, 0, 0], rtol=0, atol=1e-12)
+
+
 def test_image_that_is_no_whole_number_of_patches_is_refused():
     with pytest.raises(ValueError, match="image of 18 × 16 px does not divide into patches of 4 px"):
         ViT((18, 16), patch_px=4)

@@ -136,9 +136,18 @@ class ViT(nn.Module):
 
     def positions(self, grid: tuple[int, int]) -> Float[Tensor, "patches d"]:
         """Position embedding for a patch grid (r, c), bicubically resampled where it is not the one learnt."""
-        if grid == self.patch_grid:
-            return self.position
-        rows, _ = self.patch_grid
-        learnt = rearrange(self.position, "(r c) d -> 1 d r c", r=rows)
-        resampled = F.interpolate(learnt, size=grid, mode="bicubic", antialias=True, align_corners=False)
-        return rearrange(resampled, "1 d r c -> (r c) d")
+        return resample_positions(self.position, self.patch_grid, grid)
+
+
+def resample_positions(
+    position: Float[Tensor, "learnt d"], learnt: tuple[int, int], wanted: tuple[int, int]
+) -> Float[Tensor, "patches d"]:
+    """Position embedding of one patch grid (r, c) on another, bicubic with antialias; the same grid gives it back."""
+    if wanted == learnt:
+        return position
+    if wanted[1] == 1 < wanted[0]:  # torch 2.13 on a CPU repeats the first row where the last axis has length one
+        turned = rearrange(position, "(r c) d -> (c r) d", r=learnt[0])
+        return resample_positions(turned, learnt[::-1], wanted[::-1])
+    image = rearrange(position, "(r c) d -> 1 d r c", r=learnt[0])
+    resampled = F.interpolate(image, size=wanted, mode="bicubic", antialias=True, align_corners=False)
+    return rearrange(resampled, "1 d r c -> (r c) d")

@@ -21,6 +21,7 @@ from genomic_vit.cohort.folds import Split
 from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.config import RunConfig, UserError, from_tree
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
+from genomic_vit.models.pretrained import PretrainedReport
 
 
 class RunError(UserError):
@@ -49,6 +50,23 @@ class RunFolder:
     def config(self) -> Path:
         return self.path / "config.yaml"
 
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    def has_checkpoints(self) -> bool:
+        """Whether any stage was trained far enough to be continued."""
+        return any(self.path.glob("checkpoints/*/last.ckpt"))
+
+    def check_pretrained(self, report: PretrainedReport) -> None:
+        """Raise RunError unless `report` is of the very file that the run began with."""
+        began = json.loads(self.environment.read_text(encoding="utf-8")).get("pretrained", {}).get("sha256")
+        if began != report.sha256:
+            raise RunError(
+                f"{report.source}: is not the file this run began with (SHA-256 {report.sha256}, then {began}). "
+                "Put that file back, or start another run with another --out."
+            )
+
     def check_free(self, *, resume: bool, overwrite: bool) -> None:
         """Raise RunError unless a run may be written here."""
         if resume and overwrite:
@@ -60,7 +78,9 @@ class RunFolder:
         if not resume and not overwrite:
             raise RunError(f"{self.path}: already holds a run; pass --resume, --overwrite, or another --out.")
 
-    def start(self, config: RunConfig, split: Split, cohort: Cohort) -> None:
+    def start(
+        self, config: RunConfig, split: Split, cohort: Cohort, pretrained: PretrainedReport | None = None
+    ) -> None:
         """Make the folder anew, with what is known before training."""
         if self.path.exists() and self.config.is_file():
             shutil.rmtree(self.path)
@@ -68,7 +88,12 @@ class RunFolder:
         part = {index: name for name in ("train", "validation", "test") for index in getattr(split, name)}
         rows = [(case.case, case.patient, split.folds[i], part[i]) for i, case in enumerate(cohort.cases)]
         write_csv(self.path / "split.csv", ("case", "patient", "fold", "part"), rows)
-        write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
+        known: dict = environment()
+        if pretrained:
+            known["pretrained"] = {
+                name: getattr(pretrained, name) for name in ("source", "sha256", "naming", "adapted", "as_built")
+            }
+        write_text(self.environment, json.dumps(known, indent=2))
         write_text(self.config, yaml.safe_dump(to_tree(config), sort_keys=False))
 
     def read_config(self) -> RunConfig:
