@@ -5,19 +5,16 @@ Only the tags named here are parsed, so a name, a birth date or an accession num
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+
+from genomic_vit.imaging.values import Values
 
 DESCRIBE = {  # facts of acquisition; nothing here tells who was scanned
     "SeriesDescription": "description",
@@ -50,7 +47,7 @@ PLACE = (
 )
 # fmt: on
 GROUPS = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
-TAGS = {keyword: Tag(tag_for_keyword(keyword)) for keyword in (*DESCRIBE, *PLACE, *GROUPS)}
+TAGS = [tag_for_keyword(keyword) for keyword in (*DESCRIBE, *PLACE, *GROUPS)]
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 PLAIN = (IMPLICIT, EXPLICIT, BIG)  # transfer syntaxes whose pixels lie in the file as they are
@@ -138,7 +135,7 @@ def read_header(path: Path) -> list[Frame]:
             return []
         file.seek(0)
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(TAGS.values()))
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=TAGS)
             if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
                 return []
             return _frames(path, header, file.tell(), path.stat().st_size)
@@ -154,7 +151,7 @@ def read_header(path: Path) -> list[Frame]:
 
 
 def _frames(path: Path, header: Dataset, offset: int, size: int) -> list[Frame]:
-    top = _Values([header], header.original_encoding[1])
+    top = Values([header], header.original_encoding[1])
     if not top.text("SOPClassUID") or not top.text("SeriesInstanceUID"):
         raise HeaderError("its header ends before it says what it is (no SOPClassUID or SeriesInstanceUID)")
     syntax = str(header.file_meta.get("TransferSyntaxUID", "")) or (
@@ -170,7 +167,7 @@ def _frames(path: Path, header: Dataset, offset: int, size: int) -> list[Frame]:
         raise HeaderError(f"it declares {count} frames and describes {len(each)}")
     common = _macros(shared[0]) if len(shared) else []
     return [
-        _frame(path, index, count, shape, _Values([*_macros(each[index]), *common, header], top.little), pixels, damage)
+        _frame(path, index, count, shape, Values([*_macros(each[index]), *common, header], top.little), pixels, damage)
         for index in range(count)
     ]
 
@@ -185,11 +182,13 @@ def _frame(
     index: int,
     count: int,
     shape: tuple[int, int],
-    values: _Values,
+    values: Values,
     pixels: PixelFormat,
     damage: str,
 ) -> Frame:
     slope, intercept = values.numbers("RescaleSlope", 1), values.numbers("RescaleIntercept", 1)
+    limits = (values.stored(name, pixels.signed) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    padding = [limit for limit in limits if limit is not None]
     facts = {name: values.text(keyword) for keyword, name in DESCRIBE.items()}
     return Frame(
         path=path,
@@ -209,7 +208,7 @@ def _frame(
         pixel_mm=values.numbers("PixelSpacing", 2),
         slope=slope[0] if slope else None,
         intercept=intercept[0] if intercept else None,
-        padding=values.padding(pixels.signed),
+        padding=(min(padding), max(padding)) if padding else None,
         split=tuple(next((text for name in names if (text := values.text(name))), "") for names in SPLIT.values()),
         pixels=pixels,
         facts=MappingProxyType(facts),
@@ -217,7 +216,7 @@ def _frame(
     )
 
 
-def _pixel_format(values: _Values, syntax: str, offset: int) -> PixelFormat:
+def _pixel_format(values: Values, syntax: str, offset: int) -> PixelFormat:
     stored = values.short("BitsStored", 16)
     plain = syntax in PLAIN
     return PixelFormat(
@@ -236,60 +235,6 @@ def _missing_bytes(pixels: PixelFormat, shape: tuple[int, int], count: int, size
     """What is wrong where a file is too short for its uncompressed pixels, else ""."""
     if pixels.start is None or not all(shape):
         return ""
-    needed = pixels.start + 8 + shape[0] * shape[1] * count * pixels.samples * pixels.allocated // 8
+    head = 8 if pixels.syntax == IMPLICIT else 12
+    needed = pixels.start + head + shape[0] * shape[1] * count * pixels.samples * pixels.allocated // 8
     return f"it is cut short ({size} bytes, {needed} needed)" if size < needed else ""
-
-
-class _Values:
-    """Values of DICOM keywords from the first of several datasets that has them, parsed from their raw bytes."""
-
-    def __init__(self, datasets: list[Dataset], little: bool) -> None:
-        self.datasets, self.little = datasets, little
-
-    def raw(self, keyword: str) -> object:
-        for dataset in self.datasets:
-            element = dataset.get_item(TAGS[keyword])
-            if element is not None and element.value not in (None, b"", ""):
-                return element.value
-        return b""
-
-    def text(self, keyword: str) -> str:
-        value = self.raw(keyword)
-        if isinstance(value, bytes):
-            return _text(value)
-        return "\\".join(map(str, value)) if isinstance(value, list | tuple | MultiValue) else str(value)
-
-    def numbers(self, keyword: str, count: int = 1) -> tuple[float, ...] | None:
-        """Exactly `count` finite numbers, or None."""
-        return _numbers(self.text(keyword), count)
-
-    def short(self, keyword: str, otherwise: int = 0) -> int:
-        value = self.raw(keyword)
-        if isinstance(value, bytes):
-            return self._short(value, "H") if len(value) >= 2 else otherwise
-        return int(value)
-
-    def padding(self, signed: bool) -> tuple[int, int] | None:
-        found = [
-            self._short(value, "h" if signed else "H") if isinstance(value, bytes) else int(value)
-            for value in (self.raw("PixelPaddingValue"), self.raw("PixelPaddingRangeLimit"))
-            if value != b""
-        ]
-        return (min(found), max(found)) if found else None
-
-    def _short(self, value: bytes, kind: str) -> int:
-        return struct.unpack(("<" if self.little else ">") + kind, value[:2])[0]
-
-
-@lru_cache(4096)
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace").strip(" \0")
-
-
-@lru_cache(4096)
-def _numbers(text: str, count: int) -> tuple[float, ...] | None:
-    try:
-        numbers = tuple(float(part) for part in text.split("\\"))
-    except ValueError:
-        return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None

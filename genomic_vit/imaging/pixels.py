@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pydicom
 from pydicom.datadict import tag_for_keyword
@@ -30,7 +32,10 @@ def frame_hu(frame: Frame) -> np.ndarray:
     Raises:
         ScanError: the pixels are cut short, or cannot be decoded.
     """
-    stored = _plain(frame) if frame.pixels.start is not None else _encoded(frame)
+    try:
+        stored = _plain(frame) if frame.pixels.start is not None else _encoded(frame)
+    except OSError as cause:
+        raise _unreadable(frame, f"it cannot be opened ({cause.strerror or type(cause).__name__})") from cause
     hu = stored * np.float32(frame.slope) + np.float32(frame.intercept)
     if frame.padding is not None:
         low, high = frame.padding
@@ -74,9 +79,11 @@ def _used_bits(stored: np.ndarray, frame: Frame) -> np.ndarray:
 def _encoded(frame: Frame) -> np.ndarray:
     """Stored values of a compressed frame (y x)."""
     try:
-        data = pydicom.dcmread(frame.path, force=True, specific_tags=PIXEL_TAGS)
-        stored = pixel_array(data, raw=True, index=frame.index)
-    except (KeyboardInterrupt, MemoryError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data = pydicom.dcmread(frame.path, force=True, specific_tags=PIXEL_TAGS)
+            stored = pixel_array(data, raw=True, index=frame.index)
+    except (MemoryError, FileNotFoundError, PermissionError):
         raise
     except Exception as cause:  # decoders raise many kinds; their words may quote the header
         raise _unreadable(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from genomic_vit.imaging.archive import is_archive, unpack
 from genomic_vit.imaging.choice import Candidate, Choice, Wanted, choose
 from genomic_vit.imaging.dicom import Tree, read_tree
 from genomic_vit.imaging.errors import ScanError
@@ -92,15 +93,16 @@ def open_scan(path: str | Path, *, wanted: Wanted | None = None, on_gap: OnGap =
     Raises:
         ScanError: nothing usable is there; the message says what was found and why it was refused.
     """
-    path = Path(path)
+    path, wanted = Path(path), wanted or Wanted()
     if not path.exists():
         raise ScanError(
             f"{path}: no such file or folder; check the path (manifest paths are relative to the manifest)."
         )
-    if path.is_file() and (is_image(path) or not read_tree(path).series):
-        image = open_image(path, ScanError)
-        return Scan(path, image.geometry, None, {}, (), lambda first, last: image.load()[first : last + 1])
-    return _open_dicom(path, read_tree(path), wanted or Wanted(), on_gap)
+    if path.is_file() and not is_image(path) and is_archive(path):
+        return _open_archive(path, wanted, on_gap)
+    if path.is_file() and is_image(path):
+        return _open_file(path, path)
+    return _open_folder(path, path.parent if path.name.upper() == "DICOMDIR" else path, wanted, on_gap)
 
 
 def read_scan(path: str | Path, *, wanted: Wanted | None = None, on_gap: OnGap = "error") -> Volume:
@@ -115,10 +117,42 @@ def read_scan(path: str | Path, *, wanted: Wanted | None = None, on_gap: OnGap =
     return open_scan(path, wanted=wanted, on_gap=on_gap).read()
 
 
+def _open_archive(path: Path, wanted: Wanted, on_gap: OnGap) -> Scan:
+    unpacked = unpack(path)  # lives as long as the scan's `load`
+
+    def named(call: Callable):
+        try:
+            return call()
+        except ScanError as problem:
+            raise ScanError(str(problem).replace(str(unpacked.folder), str(path))) from None
+
+    scan = named(lambda: _open_folder(path, unpacked.folder, wanted, on_gap))
+    return replace(scan, load=lambda first, last: named(lambda: scan.load(first, last)))
+
+
+def _open_file(path: Path, file: Path) -> Scan:
+    image = open_image(file, ScanError)
+    return Scan(path, image.geometry, None, {}, (), lambda first, last: image.load()[first : last + 1])
+
+
+def _open_folder(path: Path, folder: Path, wanted: Wanted, on_gap: OnGap) -> Scan:
+    """The scan in `folder` (or DICOM file), called `path` in messages: a DICOM series, or else the one image file."""
+    tree = read_tree(folder)
+    if tree.series:
+        return _open_dicom(path, tree, wanted, on_gap)
+    images = [file for file in tree.others if is_image(file)]
+    if folder.is_file() and not tree.damaged:
+        return _open_file(path, folder)
+    if len(images) > 1:
+        names = ", ".join(file.name for file in images[:5])
+        raise ScanError(f"{path}: holds {len(images)} image files ({names}) and no DICOM series; name the one meant.")
+    if images and not tree.damaged:
+        return _open_file(path, images[0])
+    raise ScanError(_nothing_here(path, tree))
+
+
 def _open_dicom(path: Path, tree: Tree, wanted: Wanted, on_gap: OnGap) -> Scan:
     damaged = tuple((file.name, reason) for file, reason in tree.damaged)
-    if not tree.series:
-        raise ScanError(_nothing_here(path, tree))
     choice = choose(tree.series, wanted, on_gap)
     if not isinstance(choice, Choice):
         listed = "".join(f"\n  {name}: {reason}" for name, reason in (*choice, *damaged))
