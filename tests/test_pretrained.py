@@ -244,12 +244,12 @@ def swiglu(names, shape=(16, 12)):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda: timm(random_vit(width=24)), r"vit\.width is 12\..*it needs vit\.width 24\.$"),
+        (lambda: timm(random_vit(width=24)), r"vit\.width is 12\..*set vit\.width 24\.$"),
         (lambda: timm(random_vit(width=384, heads=6)), r"vit\.width 384, vit\.heads 6\.$"),
-        (lambda: google(random_vit(heads=2), heads=2), r"vit\.heads is 3\..*it needs vit\.heads 2\.$"),
-        (lambda: timm(random_vit(mlp_ratio=4.0)), r"vit\.mlp_ratio is 2\..*it needs vit\.mlp_ratio 4\.$"),
-        (lambda: timm(random_vit(depth=2)), r"vit\.depth is 3\..*depth 2; it needs vit\.depth 2\.$"),
-        (lambda: timm(random_vit(registers=4)), r"vit\.registers is 0\..*it needs vit\.registers 4\.$"),
+        (lambda: google(random_vit(heads=2), heads=2), r"vit\.heads is 3\..*set vit\.heads 2\.$"),
+        (lambda: timm(random_vit(mlp_ratio=4.0)), r"vit\.mlp_ratio is 2\..*set vit\.mlp_ratio 4\.$"),
+        (lambda: timm(random_vit(depth=2)), r"vit\.depth is 3\..*depth 2 \(timm.*\); set vit\.depth 2\.$"),
+        (lambda: timm(random_vit(registers=4)), r"vit\.registers is 0\..*set vit\.registers 4\.$"),
         (swiglu(["w12", "w3"]), "its MLPs are SwiGLU"),
         (swiglu(["weights_in", "weights_out"]), "its MLPs are SwiGLU"),
         (
@@ -281,6 +281,18 @@ def swiglu(names, shape=(16, 12)):
         (
             lambda: changed(timm(random_vit()), norm__weight=torch.ones(13)),
             r"what stands for norm\.weight is \(13,\), \(12,\) was needed",
+        ),
+        (
+            lambda: changed(timm(random_vit()), cls_token=torch.ones(1, 1, 13)),
+            r"what stands for cls is \(13,\), \(12,\) was needed",
+        ),
+        (
+            lambda: changed(timm(random_vit(layer_scale=1.0)), blocks__0__ls1__gamma=torch.ones(5)),
+            r"what stands for blocks\.0\.scale1\.gamma is \(5,\), \(12,\) was needed",
+        ),
+        (
+            lambda: changed(hugging_face(random_vit()), encoder__layer__2__attention__attention__key__weight=None),
+            r"is not whole: block 2 lacks attention\.qkv\.weight",
         ),
         (
             lambda: changed(timm(random_vit()), pos_embed=torch.ones(1, 12, 12)),
@@ -333,6 +345,7 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("suffix", [".pth", ".bin", ".npz", ".safetensors", ".pkl"])
 def test_nothing_is_ever_unpickled(suffix, tmp_path):
     sprung, file = tmp_path / "sprung", tmp_path / f"vit{suffix}"
@@ -364,9 +377,13 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
         load_pretrained(vit, tmp_path / "gone.pth")
     for name in ("a.safetensors", "a.npz", "a.pth"):
         (tmp_path / name).write_bytes(b"\x00\x01 no weights at all")
-        with pytest.raises(PretrainedError, match=rf"{name}: .*(not a whole|cannot be read as weights|is no \.npz)"):
+        with pytest.raises(PretrainedError, match=rf"{name}: .*(not a whole|pickled Python|cannot be read as weights)"):
             load_pretrained(vit, tmp_path / name)
-    with pytest.raises(PretrainedError, match=r"is a folder; give one of a\.npz, a\.pth, a\.safetensors"):
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.ones(3))  # one array, misnamed
+    with pytest.raises(PretrainedError, match=r"array\.npz: is not a whole \.npz file"):
+        load_pretrained(vit, tmp_path / "array.npz")
+    with pytest.raises(PretrainedError, match=r"is a folder; give one of a\.npz, a\.pth, a\.safetensors, array"):
         load_pretrained(vit, tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(PretrainedError, match="is the index of a checkpoint in several files"):
@@ -391,5 +408,5 @@ def test_real_sizes_name_the_settings_that_fit():
     """A small user's ViT meets DINOv2 ViT-S/14: one message has all that must change."""
     names = {"patch_embed.proj.weight": torch.zeros(384, 3, 14, 14)}
     names |= {"blocks.0.mlp.fc1.weight": torch.zeros(1536, 384), "blocks.11.mlp.fc1.weight": torch.zeros(1536, 384)}
-    with pytest.raises(PretrainedError, match=r"it needs vit\.width 384, vit\.heads 6, vit\.mlp_ratio 4\.$"):
+    with pytest.raises(PretrainedError, match=r"set vit\.width 384, vit\.heads 6, vit\.mlp_ratio 4\.$"):
         load_pretrained(ViT((96, 96), patch_px=8, width=96, depth=3, heads=4, mlp_ratio=2.0), names)

@@ -68,8 +68,8 @@ def test_a_run_begins_with_the_weights_of_the_file(mode, layer_scale, given, wei
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--vit.width", "32"], r"vit\.pth: does not fit this ViT, where vit\.width is 32\..*it needs vit\.width 16"),
-        (["--model.pretrained", "gone.pth"], r"gone\.pth: no such file of weights"),
+        (["--vit.width", "32"], r"vit\.pth: does not fit this ViT, where vit\.width is 32\..*set vit\.width 16"),
+        (["--model.pretrained", "gone.pth"], r"gone\.pth: no such file of weights; give a path"),
         (["--model.pretraind", "x"], r"unknown option --model\.pretraind; did you mean --model\.pretrained"),
         (["--vit.layer_scale", "0"], r"vit\.layer_scale is 0\.0; give a number above 0"),
     ],

@@ -168,7 +168,7 @@ def _join_qkv(found: dict[str, Tensor]) -> dict[str, Tensor]:
         at = f"blocks.{block}.attention"
         weights = [found.get(f"{at}.{part}.weight") for part in "qkv"]
         biases = [found.get(f"{at}.{part}.bias") for part in "qkv"]
-        if all(weight is not None for weight in weights):
+        if all(weight is not None and weight.shape == weights[0].shape for weight in weights):
             joined[f"{at}.qkv.weight"] = torch.cat(weights)
             if any(bias is not None for bias in biases):
                 zero = torch.zeros(len(weights[0]), dtype=weights[0].dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,6 +123,9 @@ def file_sha256(path: Path) -> str:
 def _check_fit(vit: ViT, checkpoint: Checkpoint, where: str) -> None:
     """Raise PretrainedError with all settings that would have to change."""
     width, hidden = len(checkpoint.tensors["embed.weight"]), checkpoint.tensors.get("blocks.0.mlp.0.weight")
+    for name, tensor in checkpoint.tensors.items():
+        if name in ("cls", "distilled", "registers", "positions") or name.endswith("gamma"):
+            _check_shape(name, tensor.shape, (*tensor.shape[:-1], width), where)
     ours = {
         "vit.width": vit.prefix.shape[1],
         "vit.heads": _heads(vit),
@@ -143,22 +146,26 @@ def _check_fit(vit: ViT, checkpoint: Checkpoint, where: str) -> None:
         here = ", ".join(f"{name} is {ours[name]:g}" for name in wrong)
         fits = ", ".join(f"{name} {needed[name]:g}" for name in wrong)
         raise PretrainedError(
-            f"{where}: does not fit this ViT, where {here}. A {checkpoint.naming} ViT of width {width} and depth "
-            f"{checkpoint.depth}; it needs {fits}."
+            f"{where}: does not fit this ViT, where {here}. The file is a ViT of width {width} and depth "
+            f"{checkpoint.depth} ({checkpoint.naming}); set {fits}."
         )
 
 
 def _check_values(taken: dict[str, Tensor], held: dict[str, Tensor], where: str) -> None:
     for name, tensor in taken.items():
-        if tensor.shape != held[name].shape:
-            raise PretrainedError(
-                f"{where}: what stands for {name} is {tuple(tensor.shape)}, {tuple(held[name].shape)} was needed; "
-                "the file does not hang together. Export it again."
-            )
+        _check_shape(name, tensor.shape, held[name].shape, where)
         if not torch.isfinite(tensor).all():
             raise PretrainedError(
                 f"{where}: what stands for {name} has NaN or infinite values; take another checkpoint."
             )
+
+
+def _check_shape(name: str, found: Sequence[int], needed: Sequence[int], where: str) -> None:
+    if tuple(found) != tuple(needed):
+        raise PretrainedError(
+            f"{where}: what stands for {name} is {tuple(found)}, {tuple(needed)} was needed; "
+            "the file does not hang together. Export it again."
+        )
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

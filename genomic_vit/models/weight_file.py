@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         hint = f"give one of {', '.join(inside[:4])}" if inside else f"give a file: {KINDS}"
         raise PretrainedError(f"{path}: is a folder; {hint}.")
     if not path.is_file():
-        raise PretrainedError(f"{path}: no such file of weights; check the path.")
+        raise PretrainedError(f"{path}: no such file of weights; give a path (nothing is downloaded by name).")
     if path.name.endswith(".index.json"):
         raise PretrainedError(f"{path}: is the index of a checkpoint in several files; join them into one {KINDS}.")
     if path.suffix == ".safetensors":
@@ -70,13 +69,13 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return flatten({name: file[name] for name in file.files})
-    except ValueError as cause:
-        raise PretrainedError(
-            f"{path}: holds Python objects or is no .npz ({cause}). Unpickling can run code, so it is not opened; "
-            "save plain arrays with numpy.savez."
-        ) from cause
-    except (OSError, EOFError, AttributeError, zipfile.BadZipFile) as cause:
-        raise PretrainedError(f"{path}: is not a whole .npz file ({cause}); copy it again.") from cause
+    except Exception as cause:  # a damaged or hostile archive can fail in any way
+        if "allow_pickle" in str(cause):
+            raise PretrainedError(
+                f"{path}: holds pickled Python objects. Unpickling can run code, so it is not opened; save plain "
+                "arrays with numpy.savez and give that."
+            ) from cause
+        raise PretrainedError(f"{path}: is not a whole .npz file ({_said(cause)}); copy it again.") from cause
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -88,8 +87,12 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
                 f"{path}: holds {refused[1]}, a Python object, beside tensors. Unpickling can run code, so it is not "
                 "opened; where you trust the file, save its tensors alone (safetensors.torch.save_file) and give that."
             ) from cause
-        said = str(cause).strip().split("\n")[0][:120] or type(cause).__name__
-        raise PretrainedError(f"{path}: cannot be read as weights ({said}); needed: {KINDS}.") from cause
+        raise PretrainedError(f"{path}: cannot be read as weights ({_said(cause)}); needed: {KINDS}.") from cause
     if isinstance(tree, Mapping):
         return flatten(tree)
     raise PretrainedError(f"{path}: holds {type(tree).__name__}; a mapping of names to tensors was needed.")
+
+
+def _said(cause: Exception) -> str:
+    """The first words of an exception."""
+    return str(cause).strip().split("\n")[0][:120] or type(cause).__name__
