@@ -124,6 +124,7 @@ class ViTConfig:
         mlp_ratio: hidden width of a block's MLP over d.
         registers: register tokens beside CLS.
         dropout: after attention projection and in the MLP.
+        attention_dropout: of attention, in the value path only; the rollout sees the undropped attention.
         layer_scale: first value of LayerScale's factors (DINOv2 began at 1e-5); null has no LayerScale.
     """
 
@@ -134,6 +135,7 @@ class ViTConfig:
     mlp_ratio: float = 2.0
     registers: int = 0
     dropout: float = 0.1
+    attention_dropout: float = 0.0
     layer_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -142,7 +144,8 @@ class ViTConfig:
         _require(self.width % self.heads == 0, f"vit.width {self.width} must be a multiple of vit.heads {self.heads}")
         _require(self.mlp_ratio > 0, f"vit.mlp_ratio is {self.mlp_ratio}; it must be positive")
         _require(self.registers >= 0, f"vit.registers is {self.registers}; it must not be negative")
-        _require(0 <= self.dropout < 1, f"vit.dropout is {self.dropout}; it must be in [0, 1)")
+        for name in ("dropout", "attention_dropout"):
+            _require(0 <= getattr(self, name) < 1, f"vit.{name} is {getattr(self, name)}; it must be in [0, 1)")
         _require(
             self.layer_scale is None or self.layer_scale > 0,
             f"vit.layer_scale is {self.layer_scale}; give a number above 0 such as 1e-5, or null for none",
@@ -155,12 +158,28 @@ class RolloutConfig:
 
     Args:
         residual: the identity's share at each layer, in (0, 1); 0.5 is the classical choice.
+        learn_residual: learn it, one a layer, beginning with `residual`.
+        fusion: of the heads.
+        discard: share of the smallest attention dropped, for each image and layer; needs the dense way.
+        start_layer: first layer that counts, from 0.
+        attention: dense makes the n × n matrices, streamed never does; auto streams where it can.
     """
 
     residual: float = 0.5
+    learn_residual: bool = False
+    fusion: Literal["mean", "max", "min"] = "mean"
+    discard: float = 0.0
+    start_layer: int = 0
+    attention: Literal["auto", "dense", "streamed"] = "auto"
 
     def __post_init__(self) -> None:
         _require(0 < self.residual < 1, f"rollout.residual is {self.residual}; it must be between 0 and 1")
+        _require(0 <= self.discard < 1, f"rollout.discard is {self.discard}; give a share of at least 0, below 1")
+        _require(
+            not (self.discard and self.attention == "streamed"),
+            f"rollout.discard is {self.discard} with rollout.attention streamed; finding the smallest entries needs "
+            "the whole matrix: use dense or auto",
+        )
 
 
 @dataclass(frozen=True)
@@ -420,6 +439,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         tile, patch = self.slab.tile_px, self.vit.patch_px
+        _require(
+            0 <= self.rollout.start_layer < self.vit.depth,
+            f"rollout.start_layer is {self.rollout.start_layer} with vit.depth {self.vit.depth}; "
+            f"give 0 to {self.vit.depth - 1}",
+        )
         _require(tile % patch == 0, f"slab.tile_px {tile} must be a multiple of vit.patch_px {patch}")
         _require(
             (self.positive is None) == (self.negative is None),

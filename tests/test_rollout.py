@@ -1,3 +1,7 @@
+"""Rollout against the full product, over all its options, dense and streamed."""
+
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genomic_vit import attention_rollout
+from genomic_vit.models import rollout as rollout_module
+from genomic_vit.models import streamed
 from genomic_vit.models.attention import AttentionMap
+from genomic_vit.models.rollout import Rollout, patch_map
+from genomic_vit.models.rollout_checks import check_call
 from tests import oracles
 
 
@@ -15,21 +23,84 @@ def random_attention(seed: int, layers: int, images: int, heads: int, tokens: in
     return [(2 * torch.randn(shape, generator=generator, dtype=torch.float64)).softmax(-1) for _ in range(layers)]
 
 
-@settings(max_examples=40, deadline=None)
+def random_maps(seed: int, layers: int, images: int, heads: int, tokens: int, width: int = 3) -> list[AttentionMap]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (2, layers, images, heads, tokens, width)
+    q, k = 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return [AttentionMap(q[layer], k[layer], 0.6) for layer in range(layers)]
+
+
+@settings(max_examples=120, deadline=None)
 @given(
     seed=st.integers(0, 999),
-    layers=st.integers(1, 5),
+    layers=st.integers(1, 4),
     images=st.integers(1, 3),
     heads=st.integers(1, 4),
-    patches=st.integers(1, 12),
-    prefix=st.integers(1, 4),
-    residual=st.floats(0.05, 0.95),
+    grid=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    prefix=st.integers(0, 4),
+    fusion=st.sampled_from(["mean", "max", "min"]),
+    residual=st.one_of(st.floats(0.05, 0.95), st.lists(st.floats(0.05, 0.95), min_size=4, max_size=4)),
+    discard=st.sampled_from([0.0, 0.0, 0.1, 0.5, 0.9, 0.99]),
+    start=st.integers(0, 3),
+    query=st.sampled_from(["cls", "mean", 1, 3]),
+    kind=st.sampled_from(["matrices", "tensor", "maps", "dense maps"]),
+    block=st.sampled_from([1, 3, 64]),
 )
-def test_equals_the_full_matrix_oracle(seed, layers, images, heads, patches, prefix, residual):
-    attention = random_attention(seed, layers, images, heads, prefix + patches)
-    row = attention_rollout(attention, residual=residual, prefix_tokens=prefix)
-    wanted = oracles.rollout([layer.numpy() for layer in attention], residual)[:, 0, prefix:]
-    np.testing.assert_allclose(row, wanted, rtol=0, atol=1e-12)
+def test_equals_the_full_matrix_oracle(
+    seed, layers, images, heads, grid, prefix, fusion, residual, discard, start, query, kind, block
+):
+    tokens = prefix + grid[0] * grid[1]
+    query = query if prefix > (query if isinstance(query, int) else query == "mean" and -1) else "mean"
+    residual = residual[:layers] if isinstance(residual, list) else residual
+    start = min(start, layers - 1)
+    maps = random_maps(seed, layers, images, heads, tokens)
+    dense = [m.dense() for m in maps]
+    token = 0 if query == "cls" else query
+    kept = tuple({*range(min(1, prefix)), *({token} - {"mean"})})
+    whole = oracles.rollout([a.numpy() for a in dense], residual, fusion, discard, start, kept)
+    wanted = whole[:, prefix:].mean(1) if query == "mean" else whole[:, token]
+    given = {"matrices": dense, "tensor": torch.stack(dense, dim=1)}.get(kind, maps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streamed, "BLOCK_ROWS", block)
+        patch.setattr(rollout_module, "HEAD_BYTES", 500)  # so that both ways through a matrix are taken
+        row = attention_rollout(
+            given, fusion=fusion, residual=residual, discard=discard, start_layer=start, prefix_tokens=prefix,
+            query=query, method="dense" if kind == "dense maps" else "auto", check=True,
+        )  # fmt: skip
+    np.testing.assert_allclose(row, wanted[:, prefix:], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(wanted.sum(1), 1, atol=1e-12)  # the whole row sums to one, whatever the options
+    assert patch_map(row, grid).shape == (images, 1, *grid)
+
+
+@pytest.mark.parametrize("fusion", ["mean", "max", "min"])
+@pytest.mark.parametrize("query", ["cls", "mean"])
+def test_dense_and_streamed_agree_in_every_gradient(fusion, query, monkeypatch):
+    monkeypatch.setattr(streamed, "BLOCK_ROWS", 4)
+    monkeypatch.setitem(streamed.BLOCK_BYTES, "cpu", 200)
+    layers, images, heads, tokens = 3, 3, 4, 11
+    start = [random_maps(7, layers, images, heads, tokens, width=5) for _ in range(2)]
+    found = []
+    for method, maps in zip(("dense", "streamed"), start, strict=True):
+        leaves = [t.requires_grad_() for m in maps for t in (m.q, m.k)]
+        residual = torch.tensor([0.3, 0.5, 0.6], dtype=torch.float64, requires_grad=True)
+        row = attention_rollout(maps, fusion=fusion, residual=residual, query=query, method=method)
+        weight = torch.linspace(-1, 2, row.numel(), dtype=torch.float64).view_as(row)
+        found.append((row.detach(), *torch.autograd.grad((row * weight).sum(), [*leaves, residual])))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-12)
+    for dense, stream in zip(*(f[1:] for f in found), strict=True):
+        assert dense.abs().max() > 0
+        torch.testing.assert_close(dense, stream, rtol=0, atol=1e-10)
+
+
+def test_heads_that_tie_share_the_gradient_alike(monkeypatch):
+    q, k = torch.randn(2, 1, 1, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found = []
+    for method in ("dense", "streamed"):
+        twice = [t.expand(1, 2, 6, 4).clone().requires_grad_() for t in (q, k)]  # two heads alike
+        attention_rollout([AttentionMap(*twice, 0.5)] * 2, fusion="max", method=method)[:, 1].sum().backward()
+        found.append([t.grad for t in twice])
+    for dense, stream in zip(*found, strict=True):
+        torch.testing.assert_close(dense, stream, rtol=0, atol=1e-12)
 
 
 def test_two_tokens_by_hand():
@@ -48,13 +119,34 @@ def test_maps_and_matrices_give_the_same():
     )
 
 
-def test_gradient_equals_finite_differences():
-    q, k = torch.randn(2, 3, 2, 2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+@pytest.mark.parametrize("fusion", ["mean", "max", "min"])
+@pytest.mark.parametrize("method", ["dense", "streamed"])
+def test_gradient_equals_finite_differences(method, fusion):
+    q, k = torch.randn(2, 2, 2, 2, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    residual = torch.tensor([0.4, 0.6], dtype=torch.float64)
 
-    def through(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        return attention_rollout([AttentionMap(q[layer], k[layer], 0.6) for layer in range(3)], residual=0.4)
+    def through(q: torch.Tensor, k: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        maps = [AttentionMap(q[layer], k[layer], 0.6) for layer in range(2)]
+        return attention_rollout(maps, residual=residual, fusion=fusion, method=method)
 
-    assert torch.autograd.gradcheck(through, (q.requires_grad_(), k.requires_grad_()))
+    assert torch.autograd.gradcheck(through, [t.requires_grad_() for t in (q, k, residual)])
+    if method == "dense" and fusion == "mean":
+        assert torch.autograd.gradgradcheck(through, (q[:, :1], k[:, :1], residual))
+
+
+def test_gradient_with_entries_dropped_equals_finite_differences():
+    maps = random_maps(5, 2, 2, 2, 5)
+    q, k = (torch.stack([getattr(m, name) for m in maps]).requires_grad_() for name in "qk")
+    through = partial(attention_rollout, discard=0.4)
+    assert torch.autograd.gradcheck(lambda q, k: through([AttentionMap(q[i], k[i], 0.6) for i in range(2)]), (q, k))
+
+
+def test_a_second_derivative_streamed_is_refused():
+    maps = random_maps(1, 2, 1, 1, 4)
+    maps[0].q.requires_grad_()
+    row = attention_rollout(maps, method="streamed")
+    with pytest.raises(RuntimeError, match=r"first derivatives only.*pass method='dense'"):
+        torch.autograd.grad(row.sum(), maps[0].q, create_graph=True)
 
 
 def test_images_of_a_batch_do_not_influence_one_another():
@@ -77,23 +169,135 @@ def test_row_of_the_whole_rollout_sums_to_one():
     np.testing.assert_allclose(attention_rollout(attention).sum(1) + rest, 1, atol=1e-12)
 
 
-def test_low_precision_accumulates_in_float32():
+@pytest.mark.parametrize("discard", [0.0, 0.3])
+def test_images_do_not_influence_one_another_when_entries_are_dropped(discard):
+    attention = random_attention(9, 3, 3, 2, 8)
+    attention[1][0] = torch.eye(8)  # one image unlike the others
+    together = attention_rollout(attention, discard=discard, fusion="max")
+    alone = [attention_rollout([a[i : i + 1] for a in attention], discard=discard, fusion="max") for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-15)
+
+
+def test_dropping_spares_cls_and_ties_stay():
+    even = [torch.full((1, 1, 5, 5), 0.2, dtype=torch.float64)] * 2
+    torch.testing.assert_close(attention_rollout(even, discard=0.9), attention_rollout(even))
+    away = torch.full((1, 1, 4, 4), 1 / 3, dtype=torch.float64)
+    away[..., 0, :] = torch.tensor([0.97, 0.01, 0.01, 0.01])  # CLS's row is tiny, and stays
+    away[..., :, 0], away[..., 1:, 1:] = 0.1, 0.3
+    away[..., 0, 0] = 0.97
+    torch.testing.assert_close(attention_rollout([away], discard=0.99), torch.full((1, 3), 0.005, dtype=torch.float64))
+
+
+def test_a_row_that_loses_everything_keeps_its_share():
+    apart = torch.eye(3, dtype=torch.float64)[None, None].clone()
+    apart[0, 0, 2] = torch.tensor([0.4, 0.35, 0.25])
+    row = attention_rollout([apart] * 2, discard=0.9, prefix_tokens=0, query="mean")
+    torch.testing.assert_close(row, torch.full((1, 3), 1 / 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", ["dense", "streamed"])
+def test_low_precision_accumulates_in_float32(dtype, method):
+    maps = [AttentionMap(m.q.to(dtype), m.k.to(dtype), m.scale) for m in random_maps(6, 12, 2, 2, 300, width=8)]
+    exact = [AttentionMap(m.q.double(), m.k.double(), m.scale) for m in maps]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        row = attention_rollout(maps, method=method)
+    assert row.dtype == torch.float32
+    torch.testing.assert_close(row.double(), attention_rollout(exact), rtol=1e-5, atol=0)
+
+
+def test_low_precision_matrices_accumulate_in_float32():
     attention = [layer.bfloat16() for layer in random_attention(6, 3, 1, 1, 6)]
     assert attention_rollout(attention).dtype == torch.float32
+
+
+def test_the_learnt_residual_stays_between_zero_and_one_and_learns():
+    maps = random_maps(0, 3, 1, 2, 6)
+    rollout = Rollout(3, residual=0.3, learn_residual=True)
+    torch.testing.assert_close(rollout.shares(), torch.full((3,), 0.3))
+    rollout(maps, 1)[0, 1].backward()
+    assert (rollout.logit.grad.abs() > 0).all()
+    rollout.logit.data.fill_(1e9)
+    assert rollout(maps, 1).isfinite().all() and (rollout.shares() < 1).all()
+    assert not list(Rollout(3).parameters())
+    with pytest.raises(ValueError, match=r"residual is 1\.0; it must be between 0 and 1"):
+        Rollout(3, residual=1.0)
+
+
+def test_the_module_holds_its_options():
+    maps = random_maps(4, 3, 2, 3, 9)
+    options = {"residual": 0.3, "fusion": "max", "discard": 0.2, "start_layer": 1}
+    torch.testing.assert_close(Rollout(3, **options)(maps, 2), attention_rollout(maps, prefix_tokens=2, **options))
+    with pytest.raises(ValueError, match="needs the whole matrix"):
+        Rollout(3, discard=0.2, attention="streamed")(maps, 1)
+
+
+FLAT = torch.full((2, 1, 4, 4), 0.25)
+
+
+def spoilt(image: int, value: float) -> list[torch.Tensor]:
+    layers = [FLAT.clone() for _ in range(3)]
+    layers[1][image, 0, 2, 3] = value
+    return layers
+
+
+def spoilt_map() -> list[AttentionMap]:
+    maps = random_maps(0, 3, 2, 1, 4)
+    maps[2].k[1, 0, 3, 0] = float("nan")
+    return maps
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"attention": []}, "no layers were given"),
+        ({"attention": []}, "no layers were given; pass one attention map a layer"),
         ({"residual": 0.0}, "residual is 0.0; it must be between 0 and 1"),
         ({"residual": 1.5}, "residual is 1.5"),
-        ({"prefix_tokens": 0}, "prefix_tokens is 0 with 4 tokens"),
-        ({"prefix_tokens": 4}, "pass the number of CLS and registers, 1 to 3"),
-        ({"attention": [torch.ones(1, 1, 4, 4), torch.ones(1, 1, 5, 5)]}, "layers differ in"),
+        ({"residual": torch.tensor([0.5, float("nan"), 0.5])}, "residual is nan; it must be between 0 and 1"),
+        ({"residual": [0.5, 0.5]}, "residual has 2 shares for 3 layers; pass one a layer"),
+        ({"prefix_tokens": 0}, "query is 'cls' and prefix_tokens is 0; pass query='mean'"),
+        ({"prefix_tokens": 4}, "prefix_tokens is 4 with 4 tokens; pass the number of CLS and registers, 0 to 3"),
+        ({"query": 1}, "query is token 1 with 1 prefix tokens; pass 0 to 0"),
+        ({"start_layer": 3}, "start_layer is 3 with 3 layers; pass 0 to 2"),
+        ({"discard": 1.0}, "discard is 1.0; pass a share of at least 0 and below 1"),
+        ({"method": "streamed"}, "'streamed', but matrices were given; pass AttentionMaps"),
+        ({"attention": random_maps(0, 2, 1, 1, 4), "method": "streamed", "discard": 0.1}, "needs the whole matrix"),
+        ({"attention": [FLAT, torch.full((2, 1, 5, 5), 0.2)]}, r"layers differ in \(b, n\): \[\(2, 4\), \(2, 5\)\]"),
+        ({"attention": [FLAT, FLAT.to("meta")]}, "layers lie on cpu, meta; move them to one device"),
+        ({"attention": spoilt(1, 0.5)}, r"layer 1, image 1: a row sums to 1.25, 1 was needed \(within 0.0001\)"),
+        ({"attention": spoilt(1, 0.5), "fusion": "max", "check": True}, "layer 1, image 1: a row sums to 1.25"),
+        ({"attention": spoilt(0, float("nan"))}, "layer 1, image 0: attention is NaN or infinite"),
+        ({"attention": spoilt(0, -0.5), "check": True}, "layer 1, image 0: attention is as low as -0.5; pass it after"),
+        ({"attention": spoilt_map()}, "layer 2, image 1: queries or keys are NaN or infinite"),
+        ({"attention": [FLAT * 2]}, "layer 0, image 0: a row sums to 2, 1 was needed"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):
-    given = {"attention": [torch.full((1, 1, 4, 4), 0.25)]} | arguments
+    given = {"attention": [FLAT] * 3} | arguments
     with pytest.raises(ValueError, match=message):
         attention_rollout(given.pop("attention"), **given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layers": [torch.ones(4, 4)]}, r"layer 0 is of shape \(4, 4\); pass \(b h n n\) each"),
+        ({"query": "CLS"}, "query is 'CLS'; pass 'cls', 'mean', or the number of a prefix token"),
+        ({"fusion": "median"}, "fusion is 'median'; pass one of mean, max, min"),
+        ({"method": "fast"}, "method is 'fast'; pass auto, dense or streamed"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(arguments, message):
+    """By the check itself: under test the types in the signature would speak first."""
+    given = {"layers": [FLAT], "fusion": "mean", "discard": 0.0, "start_layer": 0, "prefix_tokens": 1}
+    with pytest.raises(ValueError, match=message):
+        check_call(**given | {"query": "cls", "method": "auto"} | arguments)
+
+
+def test_unchecked_attention_is_taken_as_it_is():
+    assert attention_rollout(spoilt(0, float("nan")), check=False).isnan().any()
+
+
+def test_a_grid_of_other_size_is_refused():
+    with pytest.raises(ValueError, match="a grid of 3 × 2 has 6 patches, the rollout 5; pass the image's own"):
+        patch_map(torch.ones(1, 5), (3, 2))

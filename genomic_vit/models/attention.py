@@ -19,11 +19,20 @@ class AttentionMap:
         q: queries, (b h n e), on the graph.
         k: keys, (b h n e), on the graph.
         scale: what q·k is multiplied by before the softmax, 1/sqrt(e) as a rule.
+        v: values, (b h n e); `gradient_rollout` needs them, nothing else does.
+        mixed: what the layer made of them, A v, (b h n e), on the graph; for `gradient_rollout` too.
     """
 
     q: Float[Tensor, "b h n e"]
     k: Float[Tensor, "b h n e"]
     scale: float
+    v: Float[Tensor, "b h n e"] | None = None
+    mixed: Float[Tensor, "b h n e"] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where q and k are."""
+        return self.q.device
 
     @property
     def tokens(self) -> int:
@@ -48,18 +57,29 @@ class Attention(nn.Module):
 
     The value path runs on the fused kernel; the map keeps q and k on the graph, so that what is learnt through it
     reaches the same weights.
+
+    Args:
+        width: d.
+        heads: h, divides d.
+        dropout: of attention in training, in the value path only: the map, and with it the rollout, is the undropped
+            attention.
+
+    Raises:
+        ValueError: heads does not divide width.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"Attention: width {width} must be a multiple of heads {heads}")
         self.heads = heads
+        self.dropout = dropout
         self.scale = (width // heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
         q, k, v = rearrange(self.qkv(tokens), "b n (three h e) -> three b h n e", three=3, h=self.heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (b h n e)
-        return self.project(rearrange(mixed, "b h n e -> b n (h e)")), AttentionMap(q, k, self.scale)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale, dropout_p=dropout)  # (b h n e)
+        return self.project(rearrange(mixed, "b h n e -> b n (h e)")), AttentionMap(q, k, self.scale, v, mixed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from genomic_vit.config import RunConfig
 from genomic_vit.models.attention import AttentionMap
 from genomic_vit.models.cnn import build_cnn
-from genomic_vit.models.rollout import attention_rollout
+from genomic_vit.models.rollout import Rollout, patch_map
 from genomic_vit.models.vit import ViT
 
 
@@ -40,15 +41,15 @@ class GenomicViT(nn.Module):
     Args:
         vit: gives attention and logits of its own.
         cnn: maps (b, channels + 1, H, W), heat last, to logits (b t).
-        residual: the identity's share in the rollout, in (0, 1).
+        rollout: maps the attention to the heat of the patches.
         tile_patches: patches along one side of a tile; heat is interpolated inside tiles, never across their borders.
     """
 
-    def __init__(self, vit: ViT, cnn: nn.Module, *, residual: float, tile_patches: int) -> None:
+    def __init__(self, vit: ViT, cnn: nn.Module, rollout: Rollout, *, tile_patches: int) -> None:
         super().__init__()
         self.vit = vit
+        self.rollout = rollout
         self.cnn = cnn
-        self.residual = residual
         self.tile_patches = tile_patches
 
     def forward(
@@ -58,9 +59,9 @@ class GenomicViT(nn.Module):
     ) -> GenomicViTOutput:
         """Look, and answer; `show` gives the CNN something else in place of the heat (None: the heat)."""
         seen = self.vit(grid)
-        row = attention_rollout(seen.attention, residual=self.residual, prefix_tokens=self.vit.prefix_tokens)
-        rows, _ = self.vit.patches(grid.shape[-2:])
-        heat = heat_image(rearrange(row, "b (r c) -> b 1 r c", r=rows), self.vit.patch_px, self.tile_patches)
+        row = self.rollout(seen.attention, self.vit.prefix_tokens)
+        patches = patch_map(row, self.vit.patches(grid.shape[-2:]))
+        heat = heat_image(patches, self.vit.patch_px, self.tile_patches)
         shown = heat if show is None else show(heat)
         logits = self.cnn(torch.cat([grid, shown.to(grid.dtype)], dim=1))
         return GenomicViTOutput(logits, seen.logits, heat, seen.attention)
@@ -107,9 +108,10 @@ def build_model(config: RunConfig, tiles: int = 3, *, heat_channels: int = 1) ->
             mlp_ratio=vit.mlp_ratio,
             registers=vit.registers,
             dropout=vit.dropout,
+            attention_dropout=vit.attention_dropout,
             layer_scale=vit.layer_scale,
         ),
         build_cnn(config.cnn.name, channels=1 + heat_channels, targets=targets, dropout=config.cnn.dropout),
-        residual=config.rollout.residual,
+        Rollout(vit.depth, **dataclasses.asdict(config.rollout)),
         tile_patches=config.slab.tile_px // vit.patch_px,
     )

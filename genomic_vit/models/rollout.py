@@ -1,69 +1,247 @@
-"""Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928), batched, differentiable, row first."""
+"""Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928): batched, differentiable, row first, dense or streamed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from genomic_vit.models.attention import AttentionMap
+from genomic_vit.models.rollout_checks import check_call, check_residual, check_result, check_values
+from genomic_vit.models.streamed import Fusion, fuse_heads, share_out, streamed_step
+
+Method = Literal["auto", "dense", "streamed"]
+Layer = AttentionMap | Float[Tensor, "b h n n"]
+Shares = float | Sequence[float] | Float[Tensor, ""] | Float[Tensor, " l"]
+HEAD_BYTES = 4 * 2**20  # a matrix larger than this is multiplied head by head, a smaller one after the heads are summed
 
 
 def attention_rollout(
-    attention: Sequence[AttentionMap | Float[Tensor, "b h n n"]],
+    attention: Sequence[Layer] | Float[Tensor, "b l h n n"],
     *,
-    residual: float = 0.5,
+    fusion: Fusion = "mean",
+    residual: Shares = 0.5,
+    discard: float = 0.0,
+    start_layer: int = 0,
     prefix_tokens: int = 1,
+    query: Literal["cls", "mean"] | int = "cls",
+    method: Method = "auto",
+    check: bool | None = None,
 ) -> Float[Tensor, "b patches"]:
-    """How much CLS at the last layer draws from each patch at the first, if attention were all that mixed tokens.
+    """How much a token at the last layer draws from each patch at the first, if attention were all that mixed tokens.
 
-    With A_l the head-averaged attention of layer l and c the identity's share, Â_l = (1 − c) A_l + c I, this is the
-    CLS row of Â_L … Â_1 without the prefix columns. Only that row is ever formed: r ← (1 − c) rᵀA_l + c r from the
-    last layer down, 2 L n² operations in place of 2 (L − 1) n³.
+    With A_l the fused attention of layer l and c_l the identity's share, Â_l = (1 − c_l) A_l + c_l I, this is one row
+    of Â_L … Â_1 without the prefix columns. Only that row is ever formed: r ← (1 − c) rᵀA_l + c r from the last layer
+    down, 2 L n² operations in place of 2 (L − 1) n³.
 
     Args:
-        attention: one map a layer, first layer first; AttentionMap, or tensors whose rows sum to one.
-        residual: c, in (0, 1).
-        prefix_tokens: tokens before the patches; the first of them is CLS.
+        attention: first layer first: the ViT's maps, or matrices of any model whose rows sum to one, as a sequence of
+            (b h n n) or one tensor (b l h n n).
+        fusion: over heads. After max or min each row is divided by its sum, before the identity is mixed in.
+        residual: c in (0, 1): a number, one a layer (of all layers, also those before start_layer), or a tensor of
+            either kind, which may be learnt.
+        discard: share in [0, 1) of the smallest entries of the fused matrix that are dropped, for each image and layer
+            on its own; rows are then divided by their sums. Rows and columns of CLS and of the query token are
+            neither dropped nor counted, and entries that tie with the smallest kept one stay. A row that loses
+            everything keeps its share to itself.
+        start_layer: first layer that counts, from 0.
+        prefix_tokens: tokens before the patches: CLS and registers. 0 for models without any.
+        query: whose row: "cls" (token 0), a prefix token by its number, or "mean" over the patches, which suits models
+            without CLS.
+        method: "streamed" works from q and k in blocks and never holds an n × n matrix; it needs maps and no discard.
+            "dense" makes the matrices; needed for second derivatives. "auto" streams where it can.
+        check: whether rows sum to one and nothing is NaN. True: every row of every layer. None: by the sums of the
+            result and of the query's rows, which costs nothing measurable; on a CPU outside of torch.compile only,
+            since elsewhere looking at a value would make the device wait. False: not at all.
 
     Returns:
         (b, n − prefix_tokens), float32 at least, non-negative, on the graph. A row sums to one less what the prefix
         tokens keep.
 
     Raises:
-        ValueError: no layers, layers of different shape, residual outside (0, 1), prefix_tokens outside [1, n).
+        ValueError: an argument is impossible, or the attention is none; the message says what was found and what to
+            pass.
     """
-    if not attention:
-        raise ValueError("attention_rollout: no layers were given; pass one attention map a layer, first layer first")
-    if not 0 < residual < 1:
-        raise ValueError(f"attention_rollout: residual is {residual}; it must be between 0 and 1")
-    shapes = {(a.q.shape[0], a.tokens) if isinstance(a, AttentionMap) else (a.shape[0], a.shape[-1]) for a in attention}
-    if len(shapes) > 1:
-        raise ValueError(f"attention_rollout: layers differ in (b, n): {sorted(shapes)}; pass layers of one network")
-    _, tokens = shapes.pop()
-    if not 1 <= prefix_tokens < tokens:
-        raise ValueError(
-            f"attention_rollout: prefix_tokens is {prefix_tokens} with {tokens} tokens; "
-            f"pass the number of CLS and registers, 1 to {tokens - 1}"
+    layers = [*attention.unbind(1)] if isinstance(attention, Tensor) and attention.ndim == 5 else [*attention]
+    check_call(layers, fusion, discard, start_layer, prefix_tokens, query, method)
+    images, tokens, like = _size(layers[0])
+    shares = _shares(residual, len(layers), like)
+    looks = like.device.type == "cpu" and not torch.compiler.is_compiling() if check is None else False
+    if check:
+        check_values(layers)
+    token = 0 if query == "cls" else query
+    row = _first_row(images, tokens, prefix_tokens, token, like)
+    with torch.autocast(like.device.type, enabled=False):  # half precision is not enough to accumulate in
+        for index in range(len(layers) - 1, start_layer - 1, -1):
+            layer, share = layers[index], shares[index]
+            if index == len(layers) - 1 and token != "mean" and not discard:  # of the last layer one row alone counts
+                mixed = _lone_row(layer, token, fusion)
+            elif isinstance(layer, AttentionMap) and method != "dense" and not discard:
+                mixed = streamed_step(row, layer.q, layer.k, layer.scale, fusion)
+            else:
+                kept = {*range(min(1, prefix_tokens)), *({token} - {"mean"})}
+                mixed = dense_step(row, _rows(layer, slice(None)), fusion, discard, sorted(kept))
+            row = (1 - share) * mixed + share * row
+    if looks:
+        check_result(row, layers, token)
+    return row[:, prefix_tokens:]
+
+
+def dense_step(
+    row: Float[Tensor, "b n"],
+    attention: Float[Tensor, "b h n n"],
+    fusion: Fusion = "mean",
+    discard: float = 0.0,
+    kept: Sequence[int] = (),
+) -> Float[Tensor, "b n"]:
+    """`row` times the head-fused attention, rᵀ Ā, given the matrix.
+
+    Args:
+        row: weights r of the queries.
+        attention: rows sum to one.
+        fusion, discard: as `attention_rollout`.
+        kept: tokens whose rows and columns are not dropped.
+    """
+    heads, tokens = attention.shape[1:3]
+    if fusion == "mean" and not discard:
+        row = row[:, None] / heads  # (b 1 n)
+        if attention[0, 0].numel() * attention.element_size() < HEAD_BYTES:
+            return torch.bmm(row, attention.sum(1))[:, 0]
+        return torch.stack(
+            [torch.bmm(r.expand(heads, 1, tokens), a).sum(0)[0] for r, a in zip(row, attention, strict=True)]
         )
-    *lower, last = attention
-    row = (1 - residual) * _rows(last, slice(0, 1)).mean(dim=1)  # (b 1 n): the last layer counts by its CLS row alone
-    row = row + residual * _one_hot(row)
-    for layer in reversed(lower):
-        row = (1 - residual) * (row @ _rows(layer, slice(None)).mean(dim=1)) + residual * row
-    return row[:, 0, prefix_tokens:]
+    fused = fuse_heads(attention, fusion)
+    if discard:
+        fused = drop_smallest(fused, discard, kept)
+    total = fused.sum(-1)
+    return torch.einsum("bi,bij->bj", share_out(row, total), fused) + row * (total == 0)
 
 
-def _rows(layer: AttentionMap | Tensor, queries: slice) -> Float[Tensor, "b h queries n"]:
+def drop_smallest(fused: Float[Tensor, "b n n"], discard: float, kept: Sequence[int]) -> Float[Tensor, "b n n"]:
+    """Zero in place of the smallest entries of each image's matrix, without the rows and columns of `kept`."""
+    others = torch.ones(fused.shape[-1], dtype=torch.bool, device=fused.device)
+    others[list(kept)] = False
+    body = fused.detach()[:, others][:, :, others].flatten(1)
+    dropped = int(discard * body.shape[1])
+    smallest_kept = body.kthvalue(dropped + 1, dim=1).values[:, None, None]
+    return fused * ((fused >= smallest_kept) | ~(others[:, None] & others))
+
+
+def patch_map(row: Float[Tensor, "b patches"], grid: tuple[int, int]) -> Float[Tensor, "b 1 r c"]:
+    """A rollout as a picture of patches.
+
+    Args:
+        row: what `attention_rollout` returns.
+        grid: rows and columns of patches.
+
+    Raises:
+        ValueError: the grid has another number of patches.
+    """
+    rows, columns = grid
+    if rows * columns != row.shape[1]:
+        raise ValueError(
+            f"patch_map: a grid of {rows} × {columns} has {rows * columns} patches, the rollout {row.shape[1]}; "
+            "pass the image's own patch grid, and the right prefix_tokens to attention_rollout"
+        )
+    return rearrange(row, "b (r c) -> b 1 r c", r=rows)
+
+
+class Rollout(nn.Module):
+    """`attention_rollout` with its options held, and its residual learnt where asked.
+
+    Args:
+        depth: l.
+        residual: the identity's share, in (0, 1); where learnt, where it starts.
+        learn_residual: make it a parameter of its own for each layer, the logit of it, so that it stays in (0, 1).
+        fusion, discard, start_layer: as `attention_rollout`.
+        attention: `method` of `attention_rollout`.
+
+    Raises:
+        ValueError: residual is outside (0, 1).
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        residual: float = 0.5,
+        learn_residual: bool = False,
+        fusion: Fusion = "mean",
+        discard: float = 0.0,
+        start_layer: int = 0,
+        attention: Method = "auto",
+    ) -> None:
+        super().__init__()
+        check_residual(torch.tensor(residual))
+        self.residual = residual
+        self.fusion, self.discard, self.start_layer, self.attention = fusion, discard, start_layer, attention
+        self.logit = nn.Parameter(torch.full((depth,), residual).logit()) if learn_residual else None
+
+    def shares(self) -> float | Float[Tensor, " l"]:
+        """The identity's share now: the number given, or one learnt a layer."""
+        return self.residual if self.logit is None else torch.sigmoid(self.logit.float()).clamp(1e-4, 1 - 1e-4)
+
+    def forward(self, attention: Sequence[AttentionMap], prefix_tokens: int) -> Float[Tensor, "b patches"]:
+        return attention_rollout(
+            attention,
+            fusion=self.fusion,
+            residual=self.shares(),
+            discard=self.discard,
+            start_layer=self.start_layer,
+            prefix_tokens=prefix_tokens,
+            method=self.attention,
+        )
+
+
+def _size(layer: Layer) -> tuple[int, int, Tensor]:
+    """Images, tokens, and an empty tensor of the rollout's device and dtype."""
+    tensor = layer.q if isinstance(layer, AttentionMap) else layer
+    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return tensor.shape[0], tensor.shape[-2], torch.empty(0, dtype=dtype, device=tensor.device)
+
+
+def _shares(residual: Shares, depth: int, like: Tensor) -> Sequence[float | Tensor]:
+    """The identity's share of every layer."""
+    if isinstance(residual, Tensor):
+        check_residual(residual.detach())
+        shares = residual.to(like).expand(depth) if residual.ndim == 0 else residual.to(like)
+        shares = shares.unbind()
+    else:
+        shares = list(residual) if isinstance(residual, Sequence) else [residual] * depth
+        check_residual(torch.tensor(shares))
+    if len(shares) != depth:
+        raise ValueError(f"attention_rollout: residual has {len(shares)} shares for {depth} layers; pass one a layer")
+    return shares
+
+
+def _first_row(
+    images: int, tokens: int, prefix_tokens: int, token: Literal["mean"] | int, like: Tensor
+) -> Float[Tensor, "b n"]:
+    """The query as weights of tokens."""
+    row = torch.zeros(images, tokens, dtype=like.dtype, device=like.device)
+    if token == "mean":
+        row[:, prefix_tokens:] = 1 / (tokens - prefix_tokens)
+    else:
+        row[:, token] = 1
+    return row
+
+
+def _lone_row(layer: Layer, token: int, fusion: Fusion) -> Float[Tensor, "b n"]:
+    """One fused row of a layer."""
+    row = fuse_heads(_rows(layer, slice(token, token + 1)), fusion)[:, 0]
+    if fusion == "mean":
+        return row
+    total = row.sum(-1, keepdim=True)
+    alone = _first_row(*row.shape, 0, token, row) * (total == 0)
+    return row * share_out(torch.ones_like(total), total) + alone
+
+
+def _rows(layer: Layer, queries: slice) -> Float[Tensor, "b h queries n"]:
     if isinstance(layer, AttentionMap):
         return layer.rows(queries)
     rows = layer[:, :, queries]
     return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-
-
-def _one_hot(row: Float[Tensor, "b 1 n"]) -> Float[Tensor, "b 1 n"]:
-    cls = torch.zeros_like(row)
-    cls[..., 0] = 1
-    return cls

@@ -47,12 +47,18 @@ class Block(nn.Module):
     """A pre-norm encoder block (Dosovitskiy et al. 2021, arXiv 2010.11929, eq. 2–3), with LayerScale if asked for."""
 
     def __init__(
-        self, width: int, heads: int, mlp_ratio: float, dropout: float, layer_scale: float | None = None
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float,
+        dropout: float,
+        attention_dropout: float = 0.0,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, attention_dropout)
         self.drop = nn.Dropout(dropout)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(
@@ -81,7 +87,8 @@ class ViT(nn.Module):
         heads: h.
         mlp_ratio: hidden width of the MLPs over d.
         registers: extra prefix tokens after CLS.
-        dropout: after attention projection and in the MLPs; attention itself is never dropped.
+        dropout: after attention projection and in the MLPs.
+        attention_dropout: of attention, in the value path only: the maps, and the rollout, are the undropped attention.
         layer_scale: what LayerScale's factors begin as; None has no LayerScale.
 
     Raises:
@@ -101,6 +108,7 @@ class ViT(nn.Module):
         mlp_ratio: float = 4.0,
         registers: int = 0,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
         layer_scale: float | None = None,
     ) -> None:
         super().__init__()
@@ -110,7 +118,9 @@ class ViT(nn.Module):
         self.embed = nn.Conv2d(channels, width, patch_px, stride=patch_px)
         self.prefix = nn.Parameter(torch.randn(self.prefix_tokens, width) * 0.02)
         self.position = nn.Parameter(torch.randn(self.patch_grid[0] * self.patch_grid[1], width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout, layer_scale) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, dropout, attention_dropout, layer_scale) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, targets)
 

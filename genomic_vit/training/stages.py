@@ -22,14 +22,15 @@ class Stage:
 
     Args:
         name: of its logs and checkpoints.
-        learns: children of GenomicViT that learn; the others are frozen, in evaluation mode.
+        learns: children of GenomicViT that learn; the others are frozen, in evaluation mode. The rollout has something
+            to learn only where its residual is learnt.
         losses: (weight, loss) pairs whose sum is minimised.
         judged_by: the logits that validation scores.
         heat: what the CNN is given as heat.
     """
 
     name: str
-    learns: tuple[Literal["vit", "cnn"], ...]
+    learns: tuple[Literal["vit", "rollout", "cnn"], ...]
     losses: tuple[tuple[float, Loss], ...]
     judged_by: Literal["logits", "vit_logits"]
     heat: HeatSource = rollout
@@ -44,10 +45,14 @@ def schedule(mode: Literal["joint", "staged", "vit", "cnn"], config: TrainingCon
     """
     lesion = ((config.lesion_weight, lesion_loss),) if config.lesion_weight else ()
     return {
-        "joint": (Stage("joint", ("vit", "cnn"), ((1.0, cnn_loss), (config.vit_weight, vit_loss), *lesion), "logits"),),
+        "joint": (
+            Stage(
+                "joint", ("vit", "rollout", "cnn"), ((1.0, cnn_loss), (config.vit_weight, vit_loss), *lesion), "logits"
+            ),
+        ),
         "staged": (
             Stage("vit", ("vit",), ((1.0, vit_loss), *lesion), "vit_logits"),
-            Stage("cnn", ("cnn",), ((1.0, cnn_loss),), "logits"),
+            Stage("cnn", ("rollout", "cnn"), ((1.0, cnn_loss),), "logits"),
         ),
         "vit": (Stage("vit", ("vit",), ((1.0, vit_loss), *lesion), "vit_logits"),),
         "cnn": (Stage("cnn", ("cnn",), ((1.0, cnn_loss),), "logits", heat=none),),

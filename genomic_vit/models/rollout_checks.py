@@ -1,0 +1,136 @@
+"""What a rollout refuses, and the words for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from genomic_vit.models.attention import AttentionMap
+from genomic_vit.models.streamed import Fusion
+
+TOLERANCE = {torch.float16: 5e-3, torch.bfloat16: 3e-2, torch.float32: 1e-4, torch.float64: 1e-8}  # of a row's sum
+
+
+def check_call(
+    layers: Sequence[AttentionMap | Tensor],
+    fusion: str,
+    discard: float,
+    start_layer: int,
+    prefix_tokens: int,
+    query: str | int,
+    method: str,
+) -> None:
+    """Raise ValueError where shapes or options of `attention_rollout` are impossible; looks at no value."""
+    if not layers:
+        raise _wrong("no layers were given; pass one attention map a layer, first layer first")
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Tensor) and (layer.ndim != 4 or layer.shape[-1] != layer.shape[-2]):
+            raise _wrong(f"layer {index} is of shape {tuple(layer.shape)}; pass (b h n n) each, or one (b l h n n)")
+    shapes = [_shape(layer) for layer in layers]
+    if len(set(shapes)) > 1:
+        raise _wrong(f"layers differ in (b, n): {sorted(set(shapes))}; pass layers of one network and one batch")
+    devices = {str(layer.device) for layer in layers}
+    if len(devices) > 1:
+        raise _wrong(f"layers lie on {', '.join(sorted(devices))}; move them to one device")
+    tokens = shapes[0][1]
+    if fusion not in get_args(Fusion):
+        raise _wrong(f"fusion is {fusion!r}; pass one of {', '.join(get_args(Fusion))}")
+    if not 0 <= discard < 1:
+        raise _wrong(f"discard is {discard}; pass a share of at least 0 and below 1")
+    if not 0 <= start_layer < len(layers):
+        raise _wrong(f"start_layer is {start_layer} with {len(layers)} layers; pass 0 to {len(layers) - 1}")
+    if not 0 <= prefix_tokens < tokens:
+        raise _wrong(
+            f"prefix_tokens is {prefix_tokens} with {tokens} tokens; pass the number of CLS and registers, "
+            f"0 to {tokens - 1}"
+        )
+    _check_query(query, prefix_tokens)
+    _check_method(method, discard, layers)
+
+
+def check_residual(shares: Tensor) -> None:
+    """Raise ValueError where a share is not in (0, 1); on a CPU, outside of torch.compile."""
+    if shares.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    wrong = shares[~((shares > 0) & (shares < 1))]
+    if len(wrong):
+        raise _wrong(f"residual is {wrong[0].item()}; it must be between 0 and 1")
+
+
+def check_result(row: Tensor, layers: Sequence[AttentionMap | Tensor], query: str | int) -> None:
+    """Look closer, and raise ValueError, where the sums give away that something is wrong with the attention.
+
+    Rows that sum to one make a rollout that sums to one, so a sum (b) tells of all layers.
+    """
+    tolerance = max(TOLERANCE[_values(layer).dtype] for layer in layers) * len(layers)
+    right = (row.detach().sum(-1) - 1).abs().max() <= tolerance  # false for NaN too
+    for layer in layers:
+        if isinstance(layer, Tensor) and right:
+            seen = layer.detach()[:, :, 0 if query == "mean" else query].float()
+            right = (seen.sum(-1) - 1).abs().max() <= TOLERANCE[layer.dtype]
+    if not right:
+        check_values(layers)
+
+
+def check_values(layers: Sequence[AttentionMap | Tensor]) -> None:
+    """Raise ValueError naming layer and image where attention is NaN, negative, or a row does not sum to one."""
+    for index, layer in enumerate(layers):
+        for image in range(len(_values(layer))):
+            where = f"layer {index}, image {image}"
+            if isinstance(layer, AttentionMap):
+                if not (torch.isfinite(layer.q[image]).all() and torch.isfinite(layer.k[image]).all()):
+                    raise _wrong(
+                        f"{where}: queries or keys are NaN or infinite; look for what made them so (loss, AMP)"
+                    )
+                continue
+            matrix = layer.detach()[image]
+            if not torch.isfinite(matrix).all():
+                raise _wrong(f"{where}: attention is NaN or infinite; look for what made it so (loss, AMP)")
+            if matrix.min() < 0:
+                raise _wrong(f"{where}: attention is as low as {matrix.min():.3g}; pass it after the softmax")
+            sums = matrix.to(torch.float64).sum(-1)
+            worst = sums.flatten()[(sums - 1).abs().argmax()].item()
+            if abs(worst - 1) > TOLERANCE[layer.dtype]:
+                raise _wrong(
+                    f"{where}: a row sums to {worst:.4g}, 1 was needed (within {TOLERANCE[layer.dtype]:g}); pass "
+                    "attention after the softmax and before dropout, queries along the last axis but one"
+                )
+
+
+def _check_query(query: str | int, prefix_tokens: int) -> None:
+    if isinstance(query, str):
+        if query not in ("cls", "mean"):
+            raise _wrong(f"query is {query!r}; pass 'cls', 'mean', or the number of a prefix token")
+        if query == "cls" and prefix_tokens == 0:
+            raise _wrong("query is 'cls' and prefix_tokens is 0; pass query='mean' for a model without CLS")
+    elif not 0 <= query < prefix_tokens:
+        raise _wrong(f"query is token {query} with {prefix_tokens} prefix tokens; pass 0 to {prefix_tokens - 1}")
+
+
+def _check_method(method: str, discard: float, layers: Sequence[AttentionMap | Tensor]) -> None:
+    if method not in ("auto", "dense", "streamed"):
+        raise _wrong(f"method is {method!r}; pass auto, dense or streamed")
+    if method == "streamed" and discard:
+        raise _wrong(
+            f"discard is {discard}: finding the smallest entries needs the whole matrix; pass method='dense' "
+            "(rollout.attention dense), or discard=0"
+        )
+    if method == "streamed" and not all(isinstance(layer, AttentionMap) for layer in layers):
+        raise _wrong(
+            "method is 'streamed', but matrices were given; pass AttentionMaps, which hold q and k, or 'dense'"
+        )
+
+
+def _shape(layer: AttentionMap | Tensor) -> tuple[int, int]:
+    return _values(layer).shape[0], _values(layer).shape[-2]
+
+
+def _values(layer: AttentionMap | Tensor) -> Tensor:
+    return layer.q if isinstance(layer, AttentionMap) else layer
+
+
+def _wrong(message: str) -> ValueError:
+    return ValueError(f"attention_rollout: {message}")

@@ -1,0 +1,158 @@
+"""One step of the rollout without its n × n matrix: blocks of rows, made, used and forgotten, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+Fusion = Literal["mean", "max", "min"]
+BLOCK_ROWS = 64
+BLOCK_BYTES = {"cpu": 5 * 2**20, "cuda": 2**28}  # of one block of attention; on a CPU it should stay in cache
+
+
+def streamed_step(
+    row: Float[Tensor, "b n"],
+    q: Float[Tensor, "b h n e"],
+    k: Float[Tensor, "b h n e"],
+    scale: float,
+    fusion: Fusion = "mean",
+) -> Float[Tensor, "b n"]:
+    """`row` times the head-fused attention of one layer, rᵀ Ā, in memory linear in n.
+
+    Args:
+        row: weights r of the queries, float32 or float64.
+        q, k: queries and keys; half precision is computed in float32.
+        scale: what q·k is multiplied by before the softmax.
+        fusion: over heads. After max and min the rows of Ā are divided by their sums.
+
+    Returns:
+        (b n), on the graph of row, q and k. First derivatives only.
+
+    Raises:
+        RuntimeError: a second derivative is asked for.
+    """
+    return _Step.apply(row, q.to(row.dtype), k.to(row.dtype), scale, fusion)
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion) -> Tensor:
+        ctx.save_for_backward(row, q, k)
+        ctx.scale, ctx.fusion = scale, fusion
+        return (_mean if fusion == "mean" else _extreme)(row, q, k, scale, fusion)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "attention_rollout: the streamed way has first derivatives only, and create_graph asks for second; "
+                "pass method='dense' (attention='dense' in GenomicViT)"
+            )
+        backward = _mean_backward if ctx.fusion == "mean" else _extreme_backward
+        return *backward(gradient, *ctx.saved_tensors, ctx.scale, ctx.fusion), None, None
+
+
+def _mean(row: Tensor, q: Tensor, k: Tensor, scale: float, _: Fusion) -> Tensor:
+    images, heads, tokens, _width = q.shape
+    queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) e n")
+    weight = repeat(row / heads, "b n -> (b h) 1 n", h=heads)
+    out = torch.zeros_like(weight)
+    for some in _groups(images * heads, tokens, row):
+        for block in _blocks(tokens):
+            attention = torch.softmax(torch.bmm(queries[some, block], keys[some]), dim=-1)  # (bh rows n)
+            out[some] += torch.bmm(weight[some, :, block], attention)
+    return rearrange(out, "(b h) 1 n -> b h n", h=heads).sum(1)
+
+
+def _mean_backward(
+    gradient: Tensor, row: Tensor, q: Tensor, k: Tensor, scale: float, _: Fusion
+) -> tuple[Tensor, Tensor, Tensor]:
+    """With g the gradient, u = A g and w = r/h: ∂r = mean_h u, and ∂S = w_i A_ij (g_j − u_i) for the scores S."""
+    images, heads, tokens, _width = q.shape
+    queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) n e").contiguous()
+    g = repeat(gradient, "b n -> (b h) 1 n", h=heads)
+    weighted = queries * repeat(row / heads, "b n -> (b h) n 1", h=heads)
+    d_row, d_queries, d_keys = torch.empty_like(queries[..., :1]), torch.empty_like(queries), torch.zeros_like(keys)
+    for some in _groups(images * heads, tokens, row):
+        g_column, keys_row = g[some].transpose(1, 2), keys[some].transpose(1, 2)
+        for block in _blocks(tokens):
+            attention = torch.softmax(torch.bmm(queries[some, block], keys_row), dim=-1)  # (bh rows n)
+            u = torch.bmm(attention, g_column)  # (bh rows 1)
+            d_scores = (g[some] - u).mul_(attention)  # but for w, which the two small factors below carry
+            d_row[some, block] = u
+            d_queries[some, block] = torch.bmm(d_scores, keys[some])
+            d_keys[some] += torch.bmm(d_scores.transpose(1, 2), weighted[some, block])
+    d_queries *= repeat(row * (scale / heads), "b n -> (b h) n 1", h=heads)
+    return (
+        rearrange(d_row, "(b h) n 1 -> b h n", h=heads).mean(1),
+        rearrange(d_queries, "(b h) n e -> b h n e", h=heads),
+        rearrange(d_keys, "(b h) n e -> b h n e", h=heads),
+    )
+
+
+def _extreme(row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion) -> Tensor:
+    images, heads, tokens, _ = q.shape
+    queries, keys = q * scale, k.transpose(-2, -1)
+    out = torch.zeros_like(row)
+    for some in _groups(images, tokens * heads, row):
+        for block in _blocks(tokens):
+            fused = fuse_heads(torch.softmax(queries[some, :, block] @ keys[some], dim=-1), fusion)  # (b rows n)
+            total, weight = fused.sum(-1), row[some, block]
+            out[some] += torch.einsum("bi,bij->bj", share_out(weight, total), fused)
+            out[some, block] += weight * (total == 0)
+    return out
+
+
+def _extreme_backward(
+    gradient: Tensor, row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion
+) -> tuple[Tensor, Tensor, Tensor]:
+    """With F the fused rows, s their sums and u = F g / s: ∂r = u, ∂F = r_i/s_i (g_j − u_i), by the winning heads."""
+    images, heads, tokens, _ = q.shape
+    queries, keys = q * scale, k.transpose(-2, -1)
+    d_row, d_queries, d_keys = torch.empty_like(row), torch.empty_like(q), torch.zeros_like(k)
+    for some in _groups(images, tokens * heads, row):
+        g = gradient[some]
+        for block in _blocks(tokens):
+            attention = torch.softmax(queries[some, :, block] @ keys[some], dim=-1)  # (b h rows n)
+            fused = fuse_heads(attention, fusion)
+            total = fused.sum(-1)
+            u = share_out(torch.einsum("bij,bj->bi", fused, g), total)
+            d_row[some, block] = u + g[:, block] * (total == 0)
+            d_fused = share_out(row[some, block], total)[..., None] * (g[:, None, :] - u[..., None])
+            winner = attention == fused[:, None]
+            d_attention = d_fused[:, None] * winner / winner.sum(1, keepdim=True)  # heads that tie share it
+            d_scores = attention * (d_attention - (d_attention * attention).sum(-1, keepdim=True))
+            d_queries[some, :, block] = d_scores @ k[some] * scale
+            d_keys[some] += d_scores.transpose(-2, -1) @ queries[some, :, block]
+    return d_row, d_queries, d_keys
+
+
+def fuse_heads(attention: Float[Tensor, "b h rows n"], fusion: Fusion) -> Float[Tensor, "b rows n"]:
+    """Mean, maximum or minimum over heads; max and min leave rows that do not sum to one."""
+    if fusion == "mean":
+        return attention.mean(1)
+    return attention.amax(1) if fusion == "max" else attention.amin(1)
+
+
+def share_out(weight: Float[Tensor, "b rows"], total: Float[Tensor, "b rows"]) -> Float[Tensor, "b rows"]:
+    """weight / total, and 0 where the total is: a row without any attention hands nothing on."""
+    return torch.where(total > 0, weight / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
+
+
+def _blocks(tokens: int) -> Iterator[slice]:
+    return (slice(start, min(start + BLOCK_ROWS, tokens)) for start in range(0, tokens, BLOCK_ROWS))
+
+
+def _groups(count: int, row_length: int, like: Tensor) -> Iterator[slice]:
+    """Slices of `count` matrices, as many at once as a block's bytes allow, but a matrix for every thread."""
+    if torch.compiler.is_compiling():  # the batch may be symbolic there
+        return iter((slice(None),))
+    rows = min(BLOCK_ROWS, row_length)
+    budget = BLOCK_BYTES.get(like.device.type, BLOCK_BYTES["cuda"])
+    size = max(budget // (rows * row_length * like.element_size()), torch.get_num_threads(), 1)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
