@@ -14,6 +14,8 @@ _HOMES = {
     "GenomicViT": "genomic_vit.models.genomic_vit",
     "load_pretrained": "genomic_vit.models.pretrained",
     "attention_rollout": "genomic_vit.models.rollout",
+    "gradient_rollout": "genomic_vit.models.gradient_rollout",
+    "rollout_diagnostics": "genomic_vit.models.diagnostics",
 }
 __all__ = sorted(_HOMES)
 

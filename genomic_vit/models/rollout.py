@@ -69,7 +69,7 @@ def attention_rollout(
     layers = [*attention.unbind(1)] if isinstance(attention, Tensor) and attention.ndim == 5 else [*attention]
     check_call(layers, fusion, discard, start_layer, prefix_tokens, query, method)
     images, tokens, like = _size(layers[0])
-    shares = _shares(residual, len(layers), like)
+    shares = layer_shares(residual, len(layers), like)
     looks = like.device.type == "cpu" and not torch.compiler.is_compiling() if check is None else False
     if check:
         check_values(layers)
@@ -204,8 +204,12 @@ def _size(layer: Layer) -> tuple[int, int, Tensor]:
     return tensor.shape[0], tensor.shape[-2], torch.empty(0, dtype=dtype, device=tensor.device)
 
 
-def _shares(residual: Shares, depth: int, like: Tensor) -> Sequence[float | Tensor]:
-    """The identity's share of every layer."""
+def layer_shares(residual: Shares, depth: int, like: Tensor) -> Sequence[float | Tensor]:
+    """The identity's share of every layer, on the device of `like`.
+
+    Raises:
+        ValueError: a share is not in (0, 1), or there are more or fewer than `depth`.
+    """
     if isinstance(residual, Tensor):
         check_residual(residual.detach())
         shares = residual.to(like).expand(depth) if residual.ndim == 0 else residual.to(like)

@@ -63,7 +63,7 @@ def _mean(row: Tensor, q: Tensor, k: Tensor, scale: float, _: Fusion) -> Tensor:
     weight = repeat(row / heads, "b n -> (b h) 1 n", h=heads)
     out = torch.zeros_like(weight)
     for some in _groups(images * heads, tokens, row):
-        for block in _blocks(tokens):
+        for block in row_blocks(tokens):
             attention = torch.softmax(torch.bmm(queries[some, block], keys[some]), dim=-1)  # (bh rows n)
             out[some] += torch.bmm(weight[some, :, block], attention)
     return rearrange(out, "(b h) 1 n -> b h n", h=heads).sum(1)
@@ -80,7 +80,7 @@ def _mean_backward(
     d_row, d_queries, d_keys = torch.empty_like(queries[..., :1]), torch.empty_like(queries), torch.zeros_like(keys)
     for some in _groups(images * heads, tokens, row):
         g_column, keys_row = g[some].transpose(1, 2), keys[some].transpose(1, 2)
-        for block in _blocks(tokens):
+        for block in row_blocks(tokens):
             attention = torch.softmax(torch.bmm(queries[some, block], keys_row), dim=-1)  # (bh rows n)
             u = torch.bmm(attention, g_column)  # (bh rows 1)
             d_scores = (g[some] - u).mul_(attention)  # but for w, which the two small factors below carry
@@ -100,7 +100,7 @@ def _extreme(row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion) ->
     queries, keys = q * scale, k.transpose(-2, -1)
     out = torch.zeros_like(row)
     for some in _groups(images, tokens * heads, row):
-        for block in _blocks(tokens):
+        for block in row_blocks(tokens):
             fused = fuse_heads(torch.softmax(queries[some, :, block] @ keys[some], dim=-1), fusion)  # (b rows n)
             total, weight = fused.sum(-1), row[some, block]
             out[some] += torch.einsum("bi,bij->bj", share_out(weight, total), fused)
@@ -117,7 +117,7 @@ def _extreme_backward(
     d_row, d_queries, d_keys = torch.empty_like(row), torch.empty_like(q), torch.zeros_like(k)
     for some in _groups(images, tokens * heads, row):
         g = gradient[some]
-        for block in _blocks(tokens):
+        for block in row_blocks(tokens):
             attention = torch.softmax(queries[some, :, block] @ keys[some], dim=-1)  # (b h rows n)
             fused = fuse_heads(attention, fusion)
             total = fused.sum(-1)
@@ -144,7 +144,8 @@ def share_out(weight: Float[Tensor, "b rows"], total: Float[Tensor, "b rows"]) -
     return torch.where(total > 0, weight / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
 
 
-def _blocks(tokens: int) -> Iterator[slice]:
+def row_blocks(tokens: int) -> Iterator[slice]:
+    """The rows of a matrix, a block after the other."""
     return (slice(start, min(start + BLOCK_ROWS, tokens)) for start in range(0, tokens, BLOCK_ROWS))
 
 

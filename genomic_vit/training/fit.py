@@ -60,12 +60,16 @@ def fit(
         checkpoints = folder / "checkpoints" / stage.name
         module = StageModule(model, stage, config, index, positive_weights(train[1], config.training.balance))
         if not (checkpoints / "done").exists():
-            log.info("stage %d of %d: %s learns", index + 1, len(stages), " and ".join(stage.learns))
+            log.info("stage %d of %d: %s learns", index + 1, len(stages), " and ".join(_learners(model, stage)))
             _fit_stage(module, StageData(train, validation, config, index), stage, config, folder, callbacks)
             write_text(checkpoints / "done", "")
         best = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"], strict=False)
     model.requires_grad_(True).eval()
+
+
+def _learners(model: GenomicViT, stage: Stage) -> list[str]:
+    return [name for name in stage.learns if any(True for _ in model.get_submodule(name).parameters())]
 
 
 def _fit_stage(

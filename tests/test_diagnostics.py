@@ -1,0 +1,43 @@
+import torch
+
+from genomic_vit.models import streamed
+from genomic_vit.models.attention import AttentionMap
+from genomic_vit.models.diagnostics import report, rollout_diagnostics
+from tests import oracles
+
+
+def random_maps(layers: int, strength: float) -> list[AttentionMap]:
+    generator = torch.Generator().manual_seed(0)
+    q, k = strength * torch.randn(2, layers, 2, 3, 9, 4, dtype=torch.float64, generator=generator)
+    return [AttentionMap(q[i], k[i], 0.5) for i in range(layers)]
+
+
+def test_maps_and_masses_are_those_of_the_matrix(monkeypatch):
+    monkeypatch.setattr(streamed, "BLOCK_ROWS", 4)
+    maps = random_maps(3, 1.0)
+    seen = rollout_diagnostics(maps, prefix_tokens=3)
+    for layer, attention in enumerate(maps):
+        row = attention.dense().mean(1)[:, 0]
+        torch.testing.assert_close(seen.maps[layer], row[:, 3:])
+        torch.testing.assert_close(seen.self_mass[layer], row[:, 0])
+        torch.testing.assert_close(seen.register_mass[layer], row[:, 1] + row[:, 2])
+        torch.testing.assert_close(seen.contrast[layer], row[:, 3:].amax(1) / row[:, 3:].mean(1))
+
+
+def test_no_two_rows_of_the_rollout_lie_further_apart_than_the_bound():
+    for strength in (0.0, 0.3, 1.0, 3.0):
+        maps = random_maps(4, strength)
+        for fusion in ("mean", "max"):
+            seen = rollout_diagnostics(maps, fusion=fusion, residual=[0.2, 0.5, 0.4, 0.5])
+            for start in range(4):
+                dense = [m.dense().numpy() for m in maps]
+                whole = torch.tensor(oracles.rollout(dense, [0.2, 0.5, 0.4, 0.5], fusion, start_layer=start))
+                apart = torch.cdist(whole, whole, p=1).amax((1, 2)) / 2
+                assert (apart <= seen.mixing_bound[start] + 1e-12).all()
+    flat = rollout_diagnostics(random_maps(4, 0.0), residual=0.5).mixing_bound[0]
+    torch.testing.assert_close(flat, torch.full((2,), 0.5**4, dtype=torch.float64))  # reached where attention is flat
+
+
+def test_the_report_is_a_line_a_layer():
+    lines = report(rollout_diagnostics(random_maps(3, 1.0))).splitlines()
+    assert len(lines) == 5 and "rows differ by at most" in lines[0] and "contrast" in lines[-1]
