@@ -113,9 +113,7 @@ def _inside_area(box: PixelBox, scan: Geometry) -> int:
 
 def _notes(here: list[PixelBox], boxes: list[PixelBox], slices: dict[str, int]) -> tuple[str, ...]:
     used = sorted({slices[box.sop_uid] for box in here})
-    notes = [f"{len(here)} pixel boxes on {len(used)} slices"]
-    if len(here) < len(boxes):
-        notes.append(f"{len(boxes) - len(here)} boxes of other series left")
+    notes = [f"{len(boxes) - len(here)} boxes of other series left"] if len(here) < len(boxes) else []
     unboxed = used[-1] - used[0] + 1 - len(used)
     if unboxed:
         notes.append(f"{unboxed} slices between them have no box and stay empty")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from genomic_vit.config import UserError
 from genomic_vit.imaging.errors import LesionError
 from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.imaging.resample import resample
@@ -19,13 +22,19 @@ AT_ONCE = 1 << 22  # voxels interpolated at a time
 ON_GRID = 0.01  # voxels by which two grids may miss one another and still be taken as one
 
 
-def not_readable(where: str, cause: Exception) -> LesionError:
-    """The one error for the many kinds that file readers raise."""
-    reason = " ".join(str(cause).split())[-160:]
-    return LesionError(
-        f"{where}: cannot be read ({type(cause).__name__}: {reason}). The file may be damaged or cut short; "
-        "copy or export it again."
-    )
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the many kinds of error that readers of DICOM raise into a LesionError that names the file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as cause:
+        reason = " ".join(str(cause).split())[-160:]
+        raise LesionError(
+            f"{path}: cannot be read ({type(cause).__name__}: {reason}). The file may be damaged or cut short; "
+            "copy or export it again."
+        ) from cause
 
 
 @dataclass(frozen=True, eq=False)

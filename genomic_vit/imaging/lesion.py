@@ -10,7 +10,7 @@ import numpy as np
 
 from genomic_vit.config import LesionConfig as LesionOptions
 from genomic_vit.imaging.boxes import boxes_want, draw_boxes
-from genomic_vit.imaging.drawn import Drawn, Measured, Placed, part_of, place
+from genomic_vit.imaging.drawn import Drawn, Measured, Placed, part_of, place, readable
 from genomic_vit.imaging.errors import LesionError
 from genomic_vit.imaging.lesion_file import find_lesion_file
 from genomic_vit.imaging.lungs import find_lungs
@@ -60,11 +60,12 @@ def want(source: str | Path, options: LesionOptions = DEFAULT) -> Wanted:
     if here is not None:
         return Wanted(points_mm=((here.low_mm + here.high_mm) / 2)[None])
     path, kind = find_lesion_file(source)
-    if kind == "SEG":
-        return seg_wants(path, options.roi)
-    if kind == "RTSTRUCT":
-        return rtstruct_wants(path, options.roi)
-    return boxes_want(path) if kind == "boxes" else mask_wants(path)
+    with readable(path):
+        if kind == "SEG":
+            return seg_wants(path, options.roi)
+        if kind == "RTSTRUCT":
+            return rtstruct_wants(path, options.roi)
+        return boxes_want(path) if kind == "boxes" else mask_wants(path)
 
 
 def read_lesion(source: str | Path, like: Volume | Scan, options: LesionOptions = DEFAULT) -> Volume:
@@ -149,11 +150,12 @@ def _draw(source: str | Path, scan: Volume | Scan, options: LesionOptions) -> Dr
         return draw_place(here, scan.geometry, options.point_mm, options.frame, str(source))
     path, kind = find_lesion_file(source)
     identity = scan.identity if isinstance(scan, Scan) else None
-    if kind == "SEG":
-        return read_seg(path, scan.geometry, identity, options.roi)
-    if kind == "RTSTRUCT":
-        return read_rtstruct(path, scan.geometry, identity, options.roi)
-    return draw_boxes(path, scan.geometry, identity) if kind == "boxes" else read_mask(path, options.roi)
+    with readable(path):
+        if kind == "SEG":
+            return read_seg(path, scan.geometry, identity, options.roi)
+        if kind == "RTSTRUCT":
+            return read_rtstruct(path, scan.geometry, identity, options.roi)
+        return draw_boxes(path, scan.geometry, identity) if kind == "boxes" else read_mask(path, options.roi)
 
 
 def _notes(placed: Placed, scan: Volume | Scan) -> tuple[str, ...]:

@@ -33,17 +33,18 @@ class Planes:
     reach_mm: np.ndarray
 
 
-def reaches(distance_mm: np.ndarray, spacing_mm: float, bridged: float = 1.0) -> np.ndarray:
+def reaches(distance_mm: np.ndarray, spacing_mm: float, bridged: np.ndarray | None = None) -> np.ndarray:
     """How far each plane stands for what lies beside it, (k 2): half a spacing, or half-way to a neighbour.
 
     Args:
         distance_mm: (k,), places of the planes along their normal, rising.
         spacing_mm: usual distance of planes.
-        bridged: gaps up to so many spacings are shared by their two planes.
+        bridged: (k - 1,), gaps wider than that which their two planes share nevertheless.
     """
     half = np.full((len(distance_mm), 2), spacing_mm / 2)
     gaps_mm = np.diff(distance_mm)
-    shared = gaps_mm <= spacing_mm * (bridged + 0.05)
+    shared = gaps_mm <= spacing_mm * 1.05
+    shared = shared if bridged is None else shared | bridged
     half[1:, 0][shared] = half[:-1, 1][shared] = gaps_mm[shared] / 2
     return half
 

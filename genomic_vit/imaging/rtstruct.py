@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genomic_vit.imaging.chosen import Entry, References, check_belongs, choose
-from genomic_vit.imaging.drawn import Drawn, not_readable
+from genomic_vit.imaging.drawn import Drawn
 from genomic_vit.imaging.errors import LesionError
 from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.imaging.planes import Planes, on_grid, reaches
@@ -24,8 +24,10 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 CONTOUR_DATA = 0x30060050
 FLAT = 0.1  # of the slice spacing by which a contour may leave its plane
 SAME_PLANE_MM = 0.1
-BRIDGED = 2.0  # contour spacings: one skipped slice between two drawn ones is filled from both
+BRIDGED = 2.05  # contour spacings: one skipped plane between two that overlap is filled from both
+FINER = 4  # pixels of planes askew of the scan, to its smallest spacing
 WIDEST_MM = 2000.0
+WIDEST_SPACING_MM = 10.0  # contours of one lesion farther apart than this are two lesions
 
 
 def rtstruct_wants(path: Path, roi: str | None) -> Wanted:
@@ -42,7 +44,8 @@ def read_rtstruct(path: Path, scan: Geometry, identity: SeriesIdentity | None, r
     """One ROI of an RTSTRUCT (or those a pattern takes).
 
     Contours on one plane are filled by the even–odd rule, so an inner one is a hole. A plane of contours stands for
-    half the contour spacing on each side; a single skipped plane is filled from its neighbours, wider gaps stay empty.
+    half the contour spacing on each side; a single skipped plane between two whose contours overlap is filled from
+    them, wider gaps stay empty.
 
     Args:
         path: the file.
@@ -78,10 +81,7 @@ def read_rtstruct(path: Path, scan: Geometry, identity: SeriesIdentity | None, r
 def _open(path: Path) -> Dataset:
     from pydicom import dcmread
 
-    try:
-        return dcmread(path)
-    except Exception as cause:  # it raises many kinds; to the user they are one
-        raise not_readable(str(path), cause) from cause
+    return dcmread(path)
 
 
 def _entries(file: Dataset) -> list[Entry]:
@@ -116,11 +116,11 @@ def _contours(file: Dataset, chosen: list[Entry], path: Path) -> tuple[list[np.n
         if int(roi.ReferencedROINumber) not in numbers:
             continue
         for place, item in enumerate(roi.ContourSequence, start=1):
-            kind = str(item.get("ContourGeometricType", ""))
-            if kind not in CLOSED:
-                ignored[f"contours of type {kind or '(none)'}"] += 1
-                continue
             points_mm = _points_mm(item, f"{path}: contour {place} of ROI {roi.ReferencedROINumber}")
+            kind = str(item.ContourGeometricType)
+            if kind not in CLOSED:
+                ignored[f"contours of type {kind}"] += 1
+                continue
             if len(points_mm) < 3:
                 ignored["closed contours of fewer than three points"] += 1
             else:
@@ -136,6 +136,8 @@ def _points_mm(item: Dataset, where: str) -> np.ndarray:
         points_mm = np.array([float(number) for number in numbers]).reshape(-1, 3)
         if not np.isfinite(points_mm).all():
             raise ValueError("not finite")
+        if len(points_mm) != int(item.get("NumberOfContourPoints") or len(points_mm)) or not len(points_mm):
+            raise ValueError(f"{len(points_mm)} points where {item.get('NumberOfContourPoints')} are announced")
     except (TypeError, ValueError) as cause:
         raise LesionError(
             f"{where} does not hold x\\y\\z triples in mm ({' '.join(str(cause).split())[-80:]}); export it again."
@@ -163,10 +165,13 @@ def _planes(contours: list[np.ndarray], scan: Geometry, where: str) -> tuple[Pla
         outlines = [(local[i][:, 1:] - corner) / pixel_mm for i in order[plane == k]]
         masks[k] = fill_even_odd(outlines, shape)
     gaps_mm = np.diff(places_mm)
-    spacing_mm = float(np.median(gaps_mm)) if len(gaps_mm) else float(scan.spacing_mm[0])
+    overlap = np.array([bool((masks[k] & masks[k + 1]).any()) for k in range(len(gaps_mm))], dtype=bool)
+    usual_mm = np.sort(gaps_mm[overlap & (gaps_mm <= max(WIDEST_SPACING_MM, 1.05 * scan.spacing_mm[0]))])
+    spacing_mm = float(usual_mm[(len(usual_mm) - 1) // 2]) if len(usual_mm) else float(scan.spacing_mm[0])
     corners_mm = places_mm[:, None] * axes[:, 0] + corner @ axes[:, 1:].T
-    planes = Planes(masks, corners_mm, axes, pixel_mm, reaches(places_mm, spacing_mm, BRIDGED))
-    return planes, (*notes, *_say_spacing(gaps_mm, spacing_mm, scan))
+    bridged = overlap & (gaps_mm > 1.05 * spacing_mm) & (gaps_mm <= BRIDGED * spacing_mm)
+    planes = Planes(masks, corners_mm, axes, pixel_mm, reaches(places_mm, spacing_mm, bridged))
+    return planes, (*notes, *_say_spacing(gaps_mm, spacing_mm, bridged, scan))
 
 
 def _axes(contours: list[np.ndarray], scan: Geometry, where: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -186,7 +191,7 @@ def _axes(contours: list[np.ndarray], scan: Geometry, where: str) -> tuple[np.nd
     x = scan.direction[:, np.abs(scan.direction.T @ normal).argmin()]
     x = x - (x @ normal) * normal
     x = x / np.linalg.norm(x)
-    pixel_mm = np.full(2, scan.spacing_mm.min() / 2)
+    pixel_mm = np.full(2, scan.spacing_mm.min() / FINER)
     degrees = np.rad2deg(np.arccos(min(1.0, abs(float(normal @ scan.direction[:, 0])))))
     note = f"contours lie on planes {degrees:.1f} degrees askew of the scan's slices, filled there"
     return np.stack([normal, np.cross(normal, x), x], axis=1), pixel_mm, (note,)
@@ -198,13 +203,13 @@ def _normal(contour: np.ndarray) -> np.ndarray:
     return np.cross(centred, np.roll(centred, -1, axis=0)).sum(axis=0) / 2
 
 
-def _say_spacing(gaps_mm: np.ndarray, spacing_mm: float, scan: Geometry) -> Iterable[str]:
+def _say_spacing(gaps_mm: np.ndarray, spacing_mm: float, bridged: np.ndarray, scan: Geometry) -> Iterable[str]:
     slice_mm = scan.spacing_mm[0]
     if len(gaps_mm) and abs(spacing_mm - slice_mm) > 0.05 * slice_mm:
         yield f"contours {spacing_mm:.2f} mm apart on slices {slice_mm:.2f} mm apart: a slice takes the nearest"
-    skipped = int(((gaps_mm > 1.5 * spacing_mm) & (gaps_mm <= (BRIDGED + 0.05) * spacing_mm)).sum())
+    skipped = int((bridged & (gaps_mm > 1.5 * spacing_mm)).sum())
     if skipped:
         yield f"{skipped} skipped contour planes filled from their neighbours"
-    wide = gaps_mm[gaps_mm > (BRIDGED + 0.05) * spacing_mm]
+    wide = gaps_mm[(gaps_mm > 1.5 * spacing_mm) & ~bridged]
     if len(wide):
         yield f"{len(wide)} wider gaps between contours (up to {wide.max():.1f} mm) left empty"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from genomic_vit.imaging.chosen import Entry, References, check_belongs, choose
-from genomic_vit.imaging.drawn import Drawn, not_readable
+from genomic_vit.imaging.drawn import Drawn
 from genomic_vit.imaging.errors import LesionError
 from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.imaging.planes import Planes, on_grid, reaches
@@ -68,7 +68,7 @@ def read_seg(path: Path, scan: Geometry, identity: SeriesIdentity | None, roi: s
     notes = check_belongs(said, identity, where)
     chosen, of_choice = choose(_entries(seg, frames), roi, "segment", where)
     kept = _frames_of(frames, chosen)
-    masks = _pixels(seg, kept, {entry.number for entry in chosen}, path)
+    masks = _pixels(seg, kept, {entry.number for entry in chosen})
     named = " and ".join(map(str, chosen))
     if not masks.any():
         raise LesionError(f"{where}: segment {named} is empty (no pixel set); draw the lesion, or name another.")
@@ -95,13 +95,13 @@ def _open(path: Path) -> Segmentation:
 def _segread(path: Path, lazy: bool) -> Segmentation:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # highdicom's on names of persons and the like
-        try:
-            from highdicom.seg import segread
+        from highdicom.seg import segread
 
+        try:
             return segread(path, lazy_frame_retrieval=lazy)
-        except Exception as cause:  # it raises many kinds; to the user they are one
+        except Exception:
             _check_places(path)
-            raise not_readable(str(path), cause) from cause
+            raise
 
 
 def _check_places(path: Path) -> None:
@@ -183,14 +183,11 @@ def _frames_of(frames: Frames, chosen: list[Entry]) -> np.ndarray:
     return np.flatnonzero(np.isin(frames.segments, [LABELMAP, *(entry.number for entry in chosen)]))
 
 
-def _pixels(seg: Segmentation, kept: np.ndarray, numbers: set[int], path: Path) -> np.ndarray:
+def _pixels(seg: Segmentation, kept: np.ndarray, numbers: set[int]) -> np.ndarray:
     """Masks of some frames, bool `[k y x]`."""
     masks = np.zeros((len(kept), seg.Rows, seg.Columns), dtype=bool)
     for mask, frame in zip(masks, kept, strict=True):
-        try:
-            values = seg.get_stored_frame(int(frame) + 1)
-        except Exception as cause:
-            raise not_readable(str(path), cause) from cause
+        values = seg.get_stored_frame(int(frame) + 1)
         if seg.SegmentationType == "FRACTIONAL":
             mask[:] = values >= HALF * float(seg.MaximumFractionalValue)
         elif seg.SegmentationType == "LABELMAP":
