@@ -169,11 +169,11 @@ def test_an_roi_is_chosen_by_name_number_or_pattern(tmp_path):
     rois = {
         "GTV-1": [on_slice(SMALL, 3), on_slice(SMALL, 4)],
         "Carina": [on_slice(SMALL, 7)],
-        "GTV-2": [on_slice(SMALL, 6, moved(5, 5))],
+        "GTV-2": [on_slice(SMALL, 6, moved(8, 5))],
         "drawn by nobody": [],
     }
     path, scan = write(tmp_path, rois), scan_of(SMALL, None)
-    one, two = filled(SMALL, (3, 4)), filled(SMALL, (6,), (9, 17), (10, 20))
+    one, two = filled(SMALL, (3, 4)), filled(SMALL, (6,), (12, 20), (10, 20))
     for roi, mask in {"gtv-1": one, "1": one, "3": two, "gtv*": one | two, "*-2": two}.items():
         assert np.array_equal(read(path, scan, roi=roi), mask), roi
     with pytest.raises(LesionError, match=r"holds 3 ROIs that draw something \(1 'GTV-1', 2 'Carina', 3 'GTV-2'\)"):

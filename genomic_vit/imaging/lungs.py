@@ -92,7 +92,7 @@ def _block_mean(array: np.ndarray, fine: np.ndarray) -> np.ndarray:
     lacking = [(0, int(-size % n)) for size, n in zip(array.shape, fine, strict=True)]
     padded = np.pad(array, lacking, mode="edge") if np.any(lacking) else array
     z, y, x = (int(n) for n in fine)
-    return reduce(padded, "(z a) (y b) (x c) -> z y x", "mean", a=z, b=y, c=x).astype(np.float32)
+    return reduce(padded.astype(np.float32, copy=False), "(z a) (y b) (x c) -> z y x", "mean", a=z, b=y, c=x)
 
 
 def _middle(body: np.ndarray) -> float:
