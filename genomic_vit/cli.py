@@ -9,10 +9,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from genomic_vit.config import ConfigError, RunConfig, UserError, check_keys, from_tree
+from genomic_vit.config import ConfigError, RunConfig, UserError, check_keys
 
 INTERRUPTED, REFUSED = 130, 2
-SHORT = {"--on-gap": "--scan.on_gap"}  # settings that have a spelling of their own on the command line
+SHORT = {  # settings that have a spelling of their own on the command line
+    "--on-gap": "--scan.on_gap",
+    "--frame": "--lesion.frame",
+    "--roi": "--lesion.roi",
+    "--point-mm": "--lesion.point_mm",
+    "--field": "--lesion.field",
+    "--lesions": "--lesion.lesions",
+}
 
 
 def run_command(command: Callable[[], None]) -> int:
@@ -56,7 +63,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], kind: type = RunConf
         SystemExit: 0 after --help, 2 where a value cannot be parsed.
     """
     known = [option for action in parser._actions for option in action.option_strings]
-    argv = [_long(word, known) for word in argv]
+    argv = [_long(word, known) for word in _whole_points(argv)]
     for word in argv:
         option = word.split("=")[0]
         if option.startswith("--") and option not in known:
@@ -65,6 +72,38 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], kind: type = RunConf
             raise ConfigError(f"unknown option {option}; {hint}")
     _check_config_file(argv, kind)
     return parser.parse_args(argv)
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Options that change, for one command, how a run's config reads scans and lesions."""
+    as_in_run = "(default: as in the run)"
+    parser.add_argument(
+        "--on-gap",
+        choices=("error", "resample"),
+        help=f"missing or uneven DICOM slices: refuse the series, or interpolate {as_in_run}",
+    )
+    parser.add_argument("--frame", choices=("lps", "ras"), help=f"frame of points and boxes in mm {as_in_run}")
+    parser.add_argument("--roi", help=f"number, name or pattern of the ROI, segment or label meant {as_in_run}")
+    parser.add_argument("--point-mm", type=float, help=f"diameter of the ball drawn around a point, mm {as_in_run}")
+    parser.add_argument("--field", choices=("lesion", "lung"), help=f"look at a lesion, or at whole lungs {as_in_run}")
+    parser.add_argument("--lesions", choices=("largest", "each"), help=f"of several in one source {as_in_run}")
+
+
+def reading_options(options: argparse.Namespace) -> dict[str, object]:
+    """Those of `add_reading_options` that were given."""
+    names = ("on_gap", "frame", "roi", "point_mm", "field", "lesions")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _whole_points(argv: list[str]) -> list[str]:
+    """`--lesion -12,30,-140` as `--lesion=-12,30,-140`: argparse takes a minus for the next option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] == "--lesion" and word[:1] == "-" and word[1:2] in "0123456789.":
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _long(word: str, known: list[str]) -> str:
@@ -91,24 +130,6 @@ def _check_config_file(argv: list[str], kind: type) -> None:
         except (yaml.YAMLError, UnicodeDecodeError) as cause:
             raise ConfigError(f"{name}: is not YAML ({' '.join(str(cause).split())})") from cause
         check_keys(tree or {}, kind, name)
-
-
-def read_config_file(name: str | None) -> RunConfig:
-    """The RunConfig of a YAML file, or the defaults where none is named.
-
-    Raises:
-        ConfigError: there is no such file, it is not YAML, or holds unknown or impossible settings.
-    """
-    import yaml
-
-    if name is None:
-        return RunConfig()
-    if not Path(name).is_file():
-        raise ConfigError(f"{name}: no such config file; check the path given with --config.")
-    try:
-        return from_tree(yaml.safe_load(Path(name).read_text(encoding="utf-8")) or {}, name)
-    except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"{name}: is not YAML ({' '.join(str(cause).split())})") from cause
 
 
 def progress_bar(label: str):

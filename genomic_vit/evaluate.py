@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from genomic_vit.cli import parse, progress_bar, run_command
+from genomic_vit.cli import add_reading_options, parse, progress_bar, reading_options, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,11 +23,7 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--out", required=True, metavar="OUT", help="folder for predictions.csv and metrics.json")
     parser.add_argument("--positive", help="text that means positive in OTHER.csv (default: as in the run)")
     parser.add_argument("--negative", help="text that means negative in OTHER.csv (default: as in the run)")
-    parser.add_argument(
-        "--on-gap",
-        choices=("error", "resample"),
-        help="missing or uneven DICOM slices: refuse the series, or interpolate (default: as in the run)",
-    )
+    add_reading_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an evaluation already in OUT")
     parser.add_argument("--skip-bad", action="store_true", help="leave out cases that cannot be used, and say which")
     parser.add_argument("--cache", help="folder of prepared slabs")
@@ -44,7 +40,7 @@ def evaluate(argv: list[str]) -> None:
         Path(options.data),
         Path(options.out),
         labels=(options.positive, options.negative),
-        on_gap=options.on_gap,
+        reading=reading_options(options),
         overwrite=options.overwrite,
         skip_bad=options.skip_bad,
         cache=Path(options.cache) if options.cache else None,

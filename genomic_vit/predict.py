@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from genomic_vit.cli import parse, run_command
+from genomic_vit.cli import add_reading_options, parse, reading_options, run_command
 
 DISCLAIMER = "For research, not a medical device."
 
@@ -24,12 +24,14 @@ def predict(argv: list[str]) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="run folder that train made")
     parser.add_argument("scan", metavar="SCAN", help="NIfTI, NRRD, MHA or MHD file; DICOM folder; zip or tar of one")
-    parser.add_argument("--lesion", required=True, metavar="MASK", help="mask image of the lesion")
     parser.add_argument(
-        "--on-gap",
-        choices=("error", "resample"),
-        help="missing or uneven DICOM slices: refuse the series, or interpolate (default: as in the run)",
+        "--lesion",
+        default="",
+        metavar="LESION",
+        help="mask image, DICOM SEG or RTSTRUCT, CSV of boxes by slice, point x,y,z or box:x0,y0,z0,x1,y1,z1 in mm; "
+        "not needed with --field lung",
     )
+    add_reading_options(parser)
     parser.add_argument(
         "--out", required=True, metavar="OUT", help="folder for prediction.json, heat.nii.gz, overlay.png"
     )
@@ -38,11 +40,18 @@ def predict(argv: list[str]) -> None:
 
     from genomic_vit.run import predict_scan
 
-    answer = predict_scan(
-        Path(options.run), Path(options.scan), Path(options.lesion), Path(options.out), options.device, options.on_gap
+    answers = predict_scan(
+        Path(options.run),
+        Path(options.scan),
+        options.lesion,
+        Path(options.out),
+        device=options.device,
+        reading=reading_options(options),
     )
-    print(json.dumps(answer["probability"]))
-    print(f"written to {options.out}: prediction.json, heat.nii.gz, overlay.png. {DISCLAIMER}")
+    for name, answer in answers.items():
+        print(f"{f'lesion {name}: ' if name else ''}{json.dumps(answer['probability'])}")
+    places = ", ".join(str(Path(options.out) / name) for name in answers)
+    print(f"written to {places}: prediction.json, heat.nii.gz, overlay.png. {DISCLAIMER}")
 
 
 if __name__ == "__main__":

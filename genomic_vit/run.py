@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -18,16 +19,15 @@ from genomic_vit.cohort.folds import Split, split_cohort
 from genomic_vit.cohort.labelled import read_cohort
 from genomic_vit.cohort.manifest import check_classes
 from genomic_vit.cohort.phantom import make_phantom
-from genomic_vit.config import LabelsConfig, PhantomConfig, RunConfig, ScanConfig
-from genomic_vit.data.cache import Reading, cache_folder
+from genomic_vit.config import LabelsConfig, PhantomConfig, RunConfig
+from genomic_vit.data.cache import cache_folder
+from genomic_vit.data.case import Reading, cut_case
 from genomic_vit.data.prepare import Prepared, prepare
-from genomic_vit.data.slab import cut_slab, place_on_scan
+from genomic_vit.data.slab import place_on_scan
 from genomic_vit.data.workers import Engine
 from genomic_vit.evaluation.inference import case_probabilities, slab_heat
 from genomic_vit.evaluation.metrics import score_cohort
 from genomic_vit.evaluation.overlay import describe, draw_overlay
-from genomic_vit.imaging.read import read_lesion, read_scan
-from genomic_vit.imaging.stack import OnGap
 from genomic_vit.imaging.write import write_volume
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
@@ -121,10 +121,7 @@ def prepare_cohort(
 ) -> Prepared:
     """The labelled cases of the config's manifest with their slabs; the phantom cohort is made where none is given."""
     data = Path(config.data) if config.data else phantom_manifest(config.phantom, cache, jobs, bar)
-    needs_lesion = config.lesion.field == "lesion"
-    cohort = read_cohort(
-        data, config.targets, config.labels, config.positive, config.negative, needs_lesion=needs_lesion
-    )
+    cohort = read_cohort(data, config.targets, config.labels, config.positive, config.negative)
     labelled = ~np.isnan(cohort.labels).all(axis=1)
     if not labelled.all():
         log.warning("%s: %d of %d cases have no label and are left out", data, (~labelled).sum(), len(labelled))
@@ -132,7 +129,7 @@ def prepare_cohort(
     with _bar(bar, "preparing slabs") as progress:
         return prepare(
             cohort.take(labelled),
-            Reading(config.slab),
+            Reading.of(config),
             cache=cache / "slabs",
             skip_bad=skip_bad,
             jobs=jobs,
@@ -197,7 +194,7 @@ def evaluate_run(
     out: Path,
     *,
     labels: tuple[str | None, str | None] = (None, None),
-    on_gap: OnGap | None = None,
+    reading: Mapping[str, object] = MappingProxyType({}),
     overwrite: bool = False,
     skip_bad: bool = False,
     cache: Path | None = None,
@@ -213,7 +210,7 @@ def evaluate_run(
         data: manifest with the run's target columns.
         out: folder to write.
         labels: text that means positive and negative in `data`; None takes the run's.
-        on_gap: what to do with missing or uneven slices; None takes the run's.
+        reading: settings of `lesion` and `on_gap` that differ from the run's.
         overwrite, skip_bad, cache, jobs, engine, bar: as `train_run`.
         device: auto, cpu, cuda or mps.
 
@@ -232,9 +229,9 @@ def evaluate_run(
         target=",".join(trained.targets),
         positive=positive,
         negative=negative,
-        scan=ScanConfig(on_gap) if on_gap else trained.scan,
         labels=LabelsConfig(),  # the run's table knows nothing of these patients
     )
+    config = _read_as(config, reading)
     prepared = prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
     probability, metrics = evaluate_cohort(model, prepared, config, place)
     out.mkdir(parents=True, exist_ok=True)
@@ -246,44 +243,61 @@ def evaluate_run(
 
 
 def predict_scan(
-    run: Path, scan: Path, lesion: Path, out: Path, device: str = "auto", on_gap: OnGap | None = None
-) -> dict:
-    """One lesion's probabilities and heat; writes prediction.json, heat.nii.gz (on the scan's grid) and overlay.png.
+    run: Path,
+    scan: Path,
+    lesion: Path | str,
+    out: Path,
+    *,
+    device: str = "auto",
+    reading: Mapping[str, object] = MappingProxyType({}),
+) -> dict[str, dict]:
+    """Probabilities and heat of a lesion; writes prediction.json, heat.nii.gz (on the scan's grid) and overlay.png.
 
     Args:
         run: run folder.
-        scan, lesion: as `read_scan` and `read_lesion` take them.
-        out: folder to write.
+        scan, lesion: as `open_scan` and `read_lesions` take them.
+        out: folder to write; with several lesions one folder in it for each.
         device: auto, cpu, cuda or mps.
-        on_gap: what to do with missing or uneven slices; None takes the run's.
+        reading: settings of `lesion` and `on_gap` that differ from the run's.
 
     Returns:
-        What prediction.json holds.
+        What each prediction.json holds, by the lesion's name, "" where there is one.
 
     Raises:
         UserError: run, scan or lesion cannot be used.
     """
     folder, place = RunFolder(run), best_device(device)
-    config, model = folder.read_config(), folder.load_model(place)
-    volume = read_scan(scan, on_gap=on_gap or config.scan.on_gap)
-    slab = cut_slab(volume, read_lesion(lesion, like=volume), config.slab)
-    probability, heat = slab_heat(model, slab, config.view, place)
-    answer = {
-        "probability": {target: round(float(p), 6) for target, p in zip(config.targets, probability, strict=True)},
-        "scan": str(scan),
-        "lesion": str(lesion),
-        "run": str(run),
-        "heat": "attention rollout of the ViT (class-agnostic), 1.0 = even share, 0 outside the slab",
-        "slices": len(slab.hu),
-        "version": version("genomic_vit"),
-        "notice": "For research, not a medical device.",
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    write_volume(place_on_scan(heat, slab.geometry, volume.geometry), out / "heat.nii.gz")
-    title = describe(config.targets, probability) + "   (for research, not a medical device)"
-    draw_overlay(slab, heat, config.view.window_hu, title, out / "overlay.png")
-    write_text(out / "prediction.json", json.dumps(answer, indent=2))
-    return answer
+    config, model = _read_as(folder.read_config(), reading), folder.load_model(place)
+    case = cut_case(scan, lesion, Reading.of(config))
+    answers = {}
+    for found, slab in zip(case.lesions, case.slabs, strict=True):
+        probability, heat = slab_heat(model, slab, config.view, place)
+        where = out / found.name
+        where.mkdir(parents=True, exist_ok=True)
+        write_volume(place_on_scan(heat, slab.geometry, case.scan.geometry), where / "heat.nii.gz")
+        title = describe(config.targets, probability) + "   (for research, not a medical device)"
+        draw_overlay(slab, heat, config.view.window_hu, title, where / "overlay.png")
+        answers[found.name] = answer = {
+            "probability": {target: round(float(p), 6) for target, p in zip(config.targets, probability, strict=True)},
+            "scan": str(scan),
+            "series": case.scan.identity.series_uid if case.scan.identity else None,
+            "lesion": str(lesion),
+            "lesion_extent": found.measured,
+            "run": str(run),
+            "heat": "attention rollout of the ViT (class-agnostic), 1.0 = even share, 0 outside the slab",
+            "slices": len(slab.hu),
+            "version": version("genomic_vit"),
+            "notice": "For research, not a medical device.",
+        }
+        write_text(where / "prediction.json", json.dumps(answer, indent=2))
+    return answers
+
+
+def _read_as(config: RunConfig, reading: Mapping[str, object]) -> RunConfig:
+    """A run's config with other settings of reading: on_gap, and fields of LesionConfig."""
+    lesion = {name: value for name, value in reading.items() if name != "on_gap"}
+    scan = {name: value for name, value in reading.items() if name == "on_gap"}
+    return replace(config, lesion=replace(config.lesion, **lesion), scan=replace(config.scan, **scan))
 
 
 def _initial_model(config: RunConfig, resumed: RunFolder | None) -> tuple[GenomicViT, PretrainedReport | None]:

@@ -60,7 +60,7 @@ def train(argv: list[str]) -> None:
     scan, lesion = result.example
     print(f"held-out {summarise(result.metrics)}")
     print(f"run folder: {result.folder}")
-    predict = ["--lesion", str(lesion), "--out", str(result.folder / "predict")]
+    predict = [*(["--lesion", str(lesion)] if str(lesion) else []), "--out", str(result.folder / "predict")]
     print(f"try next: {shlex.join([sys.executable, '-m', 'genomic_vit.predict', str(out), str(scan), *predict])}")
 
 

@@ -9,7 +9,8 @@ import pytest
 from genomic_vit import read_lesion, read_scan, write_volume
 from genomic_vit.config import SlabConfig
 from genomic_vit.data import cache, entry
-from genomic_vit.data.cache import Reading, load_slabs, open_cache, slab_key
+from genomic_vit.data.cache import load_slabs, open_cache, slab_key
+from genomic_vit.data.case import Reading
 from genomic_vit.data.entry import CacheError
 from genomic_vit.data.slab import cut_slab
 from tests.scans import ball, chest, grid_of
@@ -52,7 +53,7 @@ def test_an_entry_is_what_was_cut_mapped_from_disk(files, folder):
 
 def test_a_sound_entry_is_used(files, folder, monkeypatch):
     made = prepared(files, folder)
-    monkeypatch.setattr(cache, "open_scan", lambda *_, **__: pytest.fail("opened the scan again"))
+    monkeypatch.setattr(cache, "cut_case", lambda *_: pytest.fail("opened the scan again"))
     held = prepared(files, folder)
     assert same(made, held) and held.diameter_mm == made.diameter_mm
 

@@ -14,7 +14,7 @@ from genomic_vit import write_volume
 from genomic_vit.cohort.manifest import Case, Cohort
 from genomic_vit.config import SlabConfig
 from genomic_vit.data import cache
-from genomic_vit.data.cache import Reading
+from genomic_vit.data.case import Reading
 from genomic_vit.data.entry import CacheError
 from genomic_vit.data.prepare import PrepareError, prepare
 from tests.scans import ball, chest, grid_of
@@ -77,14 +77,14 @@ def test_a_scan_that_kills_its_worker_is_named_and_the_others_are_used(tmp_path,
 )
 def test_no_exception_of_one_case_takes_the_others_down(problem, said, tmp_path, monkeypatch):
     cohort = cohort_of(tmp_path, 3)
-    real = cache.open_scan
+    real = cache.cut_case
 
-    def open_scan(path, **options):
-        if path == cohort.cases[1].scan:
+    def cut_case(scan, lesion, reading):
+        if scan == cohort.cases[1].scan:
             raise problem
-        return real(path, **options)
+        return real(scan, lesion, reading)
 
-    monkeypatch.setattr(cache, "open_scan", open_scan)
+    monkeypatch.setattr(cache, "cut_case", cut_case)
     prepared = prepare(cohort, READING, cache=tmp_path / "cache", jobs=1, skip_bad=True)
     assert [case.case for case in prepared.cohort.cases] == ["C0", "C2"]
     assert said in prepared.excluded[0][1]
@@ -101,9 +101,9 @@ def test_a_preparation_that_was_killed_goes_on_where_it_stopped(tmp_path, monkey
     folder = tmp_path / "cache"
     program = (
         "import sys; from pathlib import Path; from tests.test_prepare import *; import time\n"
-        "real = cache.open_scan\n"
-        "def slow(path, **options):\n    time.sleep(0.1)\n    return real(path, **options)\n"
-        "cache.open_scan = slow\n"
+        "real = cache.cut_case\n"
+        "def slow(*case):\n    time.sleep(0.1)\n    return real(*case)\n"
+        "cache.cut_case = slow\n"
         f"prepare(cohort_of(Path({str(tmp_path)!r}), 40), READING, cache=Path({str(folder)!r}), jobs=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", program])
@@ -115,8 +115,8 @@ def test_a_preparation_that_was_killed_goes_on_where_it_stopped(tmp_path, monkey
     process.wait()
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("[!.]*.npy")}
     assert 7 <= len(kept) < 40
-    opened, real = [], cache.open_scan
-    monkeypatch.setattr(cache, "open_scan", lambda path, **options: opened.append(path) or real(path, **options))
+    opened, real = [], cache.cut_case
+    monkeypatch.setattr(cache, "cut_case", lambda *case: opened.append(case) or real(*case))
     prepared = prepare(cohort, READING, cache=folder, jobs=1)
     assert len(prepared.slabs) == 40 and len(opened) == 40 - len(kept)
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())

@@ -6,28 +6,18 @@ import dataclasses
 import logging
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from genomic_vit.config import SlabConfig
+from genomic_vit.data.case import Reading, cut_case
 from genomic_vit.data.entry import CacheError, DamagedEntry, PreparedSlab, read_entry, write_entry
 from genomic_vit.data.identity import content_key, still_same, used_files
-from genomic_vit.data.slab import cut_planned, plan_slab
-from genomic_vit.imaging.read import read_lesion
-from genomic_vit.imaging.scan import OnGap, open_scan
+from genomic_vit.imaging.lesion_file import find_lesion_file
+from genomic_vit.imaging.scan import open_scan
 
 FORMAT = 3  # raise it when the cut or the readers give other numbers than before
 STALE_S = 86_400  # what a killed process left half written is removed after a day
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Everything that decides what is prepared of a scan and its lesion: part of an entry's key."""
-
-    slab: SlabConfig = field(default_factory=SlabConfig)
-    on_gap: OnGap = "error"
 
 
 def cache_folder() -> Path:
@@ -77,21 +67,25 @@ def load_slabs(scan: Path, lesion: str | Path, reading: Reading, cache: Path) ->
     held = _held(cache, key, scan)
     if held:
         return held
-    opened = open_scan(scan, on_gap=reading.on_gap)
-    mask = read_lesion(lesion, like=opened)
-    plan = plan_slab(opened.geometry, mask, reading.slab)
-    first, last = plan.slices(opened.geometry) if opened.identity else (0, opened.geometry.shape[0] - 1)
-    slabs = [cut_planned(plan, opened.read(first, last), mask)]
-    used = used_files(scan, opened.files(first, last))
+    cut = cut_case(scan, lesion, reading)
+    used = used_files(scan, cut.files)
     entries = [
-        write_entry(slab, _entry(cache, key, number), "", len(slabs), used)
-        for number, slab in reversed(list(enumerate(slabs, start=1)))  # where the first is, all are
+        write_entry(cut.slabs[number], _entry(cache, key, number + 1), cut.lesions[number].name, len(cut.slabs), used)
+        for number in reversed(range(len(cut.slabs)))  # where the first is, all are
     ]
     return tuple(reversed(entries))
 
 
 def slab_key(scan: Path, lesion: str | Path, reading: Reading) -> str:
-    """What an entry is filed under; `identity.content_key` says what counts."""
+    """What an entry is filed under; `identity.content_key` says what counts.
+
+    Raises:
+        LesionError: the lesion is a folder that does not hold exactly one.
+    """
+    if reading.lesion.field == "lung":
+        lesion = ""
+    elif str(lesion) and Path(lesion).is_dir():
+        lesion = find_lesion_file(lesion)[0]
     return content_key(scan, lesion, [FORMAT, dataclasses.asdict(reading)])
 
 

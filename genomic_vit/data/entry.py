@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from genomic_vit.config import UserError
-from genomic_vit.data.slab import Measured, Slab
+from genomic_vit.data.slab import Slab
+from genomic_vit.imaging.drawn import Measured
 from genomic_vit.imaging.geometry import Geometry
 
 OPEN_MAPS = 8192  # Linux allows 65,530 maps a process; a cohort may have more slabs than that

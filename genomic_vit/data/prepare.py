@@ -14,7 +14,8 @@ import numpy as np
 
 from genomic_vit.cohort.manifest import Case, Cohort
 from genomic_vit.config import UserError
-from genomic_vit.data.cache import Reading, load_slabs, open_cache
+from genomic_vit.data.cache import load_slabs, open_cache
+from genomic_vit.data.case import Reading
 from genomic_vit.data.entry import CacheError, PreparedSlab, forget_maps
 from genomic_vit.data.workers import Engine, Lost, run_each
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from einops import reduce
 
 from genomic_vit.config import SlabConfig
 from genomic_vit.data.grid import STACK_SLICES
+from genomic_vit.imaging.drawn import Measured
+from genomic_vit.imaging.errors import LesionError
 from genomic_vit.imaging.geometry import Geometry
-from genomic_vit.imaging.read import LesionError
 from genomic_vit.imaging.resample import resample
 from genomic_vit.imaging.volume import Volume
 
-Measured = Literal["outline", "box", "point", "lung"]
 ROUNDING = 1e-7  # of an index: far above float64's noise, worth less than 1e-3 HU between neighbouring voxels
 
 
