@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
+from genomic_vit.imaging.elements import SYNTAX, plain_elements
 from genomic_vit.imaging.values import Values
 
 DESCRIBE = {  # facts of acquisition; nothing here tells who was scanned
@@ -47,7 +49,10 @@ PLACE = (
 )
 # fmt: on
 GROUPS = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+GROUP_TAGS = frozenset(tag_for_keyword(keyword) for keyword in GROUPS)
 TAGS = [tag_for_keyword(keyword) for keyword in (*DESCRIBE, *PLACE, *GROUPS)]
+WANTED = frozenset(TAGS)
+HEAD_BYTES = 8 << 10  # holds most headers whole; longer ones are read by pydicom
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 PLAIN = (IMPLICIT, EXPLICIT, BIG)  # transfer syntaxes whose pixels lie in the file as they are
@@ -129,16 +134,17 @@ def read_header(path: Path) -> list[Frame]:
         HeaderError: it begins as DICOM does, and its header is cut short or garbled.
     """
     with path.open("rb") as file:
-        start = file.read(132)
-        marked = start[128:] == b"DICM"
+        start = file.read(HEAD_BYTES)
+        marked = start[128:132] == b"DICM"
         if not marked and not (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"):
             return []
-        file.seek(0)
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=TAGS)
-            if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
-                return []
-            return _frames(path, header, file.tell(), path.stat().st_size)
+            plain = plain_elements(start, WANTED, GROUP_TAGS) if marked else None
+            if plain is not None:
+                syntax = plain.values[SYNTAX].decode("ascii", "replace").strip(" \0")
+                return _frames(path, Values([plain.values], True), syntax, plain.pixels_at)
+            file.seek(0)
+            return _parsed(path, file)
         except HeaderError:
             if marked:
                 raise
@@ -150,17 +156,24 @@ def read_header(path: Path) -> list[Frame]:
     return []
 
 
-def _frames(path: Path, header: Dataset, offset: int, size: int) -> list[Frame]:
-    top = Values([header], header.original_encoding[1])
+def _parsed(path: Path, file: BinaryIO) -> list[Frame]:
+    """Frames of a file whose header pydicom must parse."""
+    header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=TAGS)
+    if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
+        return []
+    implicit, little = header.original_encoding
+    syntax = str(header.file_meta.get("TransferSyntaxUID", "")) or (IMPLICIT if implicit else EXPLICIT)
+    return _frames(path, Values([header], little), syntax, file.tell())
+
+
+def _frames(path: Path, top: Values, syntax: str, offset: int) -> list[Frame]:
     if not top.text("SOPClassUID") or not top.text("SeriesInstanceUID"):
         raise HeaderError("its header ends before it says what it is (no SOPClassUID or SeriesInstanceUID)")
-    syntax = str(header.file_meta.get("TransferSyntaxUID", "")) or (
-        IMPLICIT if header.original_encoding[0] else EXPLICIT
-    )
     pixels = _pixel_format(top, syntax, offset)
     shape, count = (top.short("Rows"), top.short("Columns")), int((top.numbers("NumberOfFrames") or (1,))[0])
-    damage = _missing_bytes(pixels, shape, count, size)
-    if "PerFrameFunctionalGroupsSequence" not in header or top.text("Modality") != "CT":
+    damage = _missing_bytes(pixels, shape, count, path.stat().st_size)
+    (header,) = top.datasets
+    if isinstance(header, dict) or GROUPS[1] not in header or top.text("Modality") != "CT":
         return [_frame(path, 0, count, shape, top, pixels, damage)]
     shared, each = (header.get(name) or [] for name in GROUPS)
     if len(each) != count:

@@ -17,11 +17,11 @@ class Values:
     """The value of a keyword in the first of several datasets that has one.
 
     Args:
-        datasets: as pydicom reads them; their elements need not be converted yet.
+        datasets: raw values by tag, or as pydicom reads them; their elements need not be converted yet.
         little: byte order of raw values.
     """
 
-    def __init__(self, datasets: list[Dataset], little: bool) -> None:
+    def __init__(self, datasets: list[Dataset | dict[int, bytes]], little: bool) -> None:
         self.datasets, self.little = datasets, little
 
     def text(self, keyword: str) -> str:
@@ -49,14 +49,20 @@ class Values:
         return int(value)
 
     def _raw(self, keyword: str) -> object:
+        tag = _tag(keyword)
         for dataset in self.datasets:
-            element = dataset.get_item(_tag(keyword))
-            if element is not None and element.value not in (None, b"", ""):
-                return element.value
+            found = dataset.get(tag, b"") if isinstance(dataset, dict) else _value(dataset, tag)
+            if found not in (None, b"", ""):
+                return found
         return b""
 
     def _unpacked(self, value: bytes, kind: str) -> int | float:
         return struct.unpack_from(("<" if self.little else ">") + kind, value)[0]
+
+
+def _value(dataset: Dataset, tag: int) -> object:
+    element = dataset.get_item(tag)
+    return b"" if element is None else element.value
 
 
 @cache
