@@ -13,7 +13,12 @@ from typing import NamedTuple
 PIXEL_DATA = 0x7FE00010
 SYNTAX = 0x00020010
 LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-SHORT = frozenset(kind.encode() for kind in "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split(" "))
+# fmt: off
+SHORT = frozenset((
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
+    b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US",
+))
+# fmt: on
 NOT_PLAIN = frozenset((b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"))
 UNDEFINED = 0xFFFFFFFF
 
