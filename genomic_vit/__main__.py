@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a model on a cohort (without data: on the embedded phantom)",
     "predict": "a trained model on one scan: probability, heat map, picture",
     "evaluate": "a trained model on a whole other cohort",
+    "manifest": "a manifest out of a DICOM download or export; plans and downloads public collections",
     "phantom": "write the synthetic cohort with a known answer",
 }
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from genomic_vit.config import ConfigError, RunConfig, UserError, check_keys
+from genomic_vit.config import ConfigError, RunConfig, UserError, check_keys, from_tree
 
 INTERRUPTED, REFUSED = 130, 2
 SHORT = {  # settings that have a spelling of their own on the command line
@@ -130,6 +130,24 @@ def _check_config_file(argv: list[str], kind: type) -> None:
         except (yaml.YAMLError, UnicodeDecodeError) as cause:
             raise ConfigError(f"{name}: is not YAML ({' '.join(str(cause).split())})") from cause
         check_keys(tree or {}, kind, name)
+
+
+def read_config_file(name: str | None) -> RunConfig:
+    """The RunConfig of a YAML file, or the defaults where none is named.
+
+    Raises:
+        ConfigError: there is no such file, it is not YAML, or holds unknown or impossible settings.
+    """
+    import yaml
+
+    if name is None:
+        return RunConfig()
+    if not Path(name).is_file():
+        raise ConfigError(f"{name}: no such config file; check the path given with --config.")
+    try:
+        return from_tree(yaml.safe_load(Path(name).read_text(encoding="utf-8")) or {}, name)
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"{name}: is not YAML ({' '.join(str(cause).split())})") from cause
 
 
 def progress_bar(label: str):

@@ -121,7 +121,10 @@ def prepare_cohort(
 ) -> Prepared:
     """The labelled cases of the config's manifest with their slabs; the phantom cohort is made where none is given."""
     data = Path(config.data) if config.data else phantom_manifest(config.phantom, cache, jobs, bar)
-    cohort = read_cohort(data, config.targets, config.labels, config.positive, config.negative)
+    needs_lesion = config.lesion.field == "lesion"
+    cohort = read_cohort(
+        data, config.targets, config.labels, config.positive, config.negative, needs_lesion=needs_lesion
+    )
     labelled = ~np.isnan(cohort.labels).all(axis=1)
     if not labelled.all():
         log.warning("%s: %d of %d cases have no label and are left out", data, (~labelled).sum(), len(labelled))

@@ -32,6 +32,8 @@ def read_cohort(
     labels: LabelsConfig,
     positive: str | None = None,
     negative: str | None = None,
+    *,
+    needs_lesion: bool = True,
 ) -> Cohort:
     """Read a manifest, with targets and covariates by the rules of `labels` where it has some.
 
@@ -39,7 +41,7 @@ def read_cohort(
         path: the manifest.
         targets: names; those without a rule are columns of the manifest, as `read_manifest` takes them.
         labels: the rules, and the table they are for.
-        positive, negative: as `read_manifest` takes them.
+        positive, negative, needs_lesion: as `read_manifest` takes them.
 
     Raises:
         ManifestError, LabelError: manifest or table cannot be used as asked, or a target has too few cases.
@@ -47,7 +49,7 @@ def read_cohort(
     target_rules, covariate_rules = rules_of(labels)
     ruled = {plain_text(name) for name in target_rules}
     plain = tuple(name for name in targets if plain_text(name) not in ruled)
-    cohort = read_manifest(path, plain, positive, negative)
+    cohort = read_manifest(path, plain, positive, negative, needs_lesion=needs_lesion)
     if len(plain) == len(targets) and not covariate_rules:
         return cohort
     table = read_table(labels.table or path, labels.sheet)

@@ -13,6 +13,7 @@ import numpy as np
 
 from genomic_vit.cohort.labels import Covariate
 from genomic_vit.config import UserError
+from genomic_vit.imaging.points import parse_place
 
 COLUMNS = ("case", "patient", "scan", "lesion")
 MISSING = ("", "na", "n/a", "nan", "none", "null")
@@ -25,12 +26,12 @@ class ManifestError(UserError):
 
 @dataclass(frozen=True)
 class Case:
-    """One lesion of one patient; `scan` and `lesion` are paths."""
+    """One lesion of one patient; `scan` is a path, `lesion` a path or the text of a point or box, "" for none."""
 
     case: str
     patient: str
     scan: Path
-    lesion: Path
+    lesion: Path | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,12 @@ class Cohort:
 
 
 def read_manifest(
-    path: str | Path, targets: tuple[str, ...], positive: str | None = None, negative: str | None = None
+    path: str | Path,
+    targets: tuple[str, ...],
+    positive: str | None = None,
+    negative: str | None = None,
+    *,
+    needs_lesion: bool = True,
 ) -> Cohort:
     """Read a manifest CSV.
 
@@ -77,6 +83,7 @@ def read_manifest(
         targets: label columns to read; may be empty.
         positive, negative: text that means so in the target columns; anything else is missing, and counted aloud.
             None reads 1 and 0, empty cells as missing, and refuses anything else.
+        needs_lesion: whether the lesion column must be filled.
 
     Raises:
         ManifestError: the file or a column is missing, a case is doubled or lacks a patient, a label cannot be read.
@@ -91,10 +98,10 @@ def read_manifest(
             raise ManifestError(f"{path}: no {kind} {name!r}; found: {', '.join(header)}; {hint}")
     if not rows:
         raise ManifestError(f"{path}: holds a header but no cases; add one row a lesion.")
-    _check_identities(path, rows)
+    _check_identities(path, rows, COLUMNS if needs_lesion else COLUMNS[:3])
     labels = np.array([_read_labels(path, name, rows, positive, negative) for name in targets]).reshape(-1, len(rows)).T
     cases = tuple(
-        Case(row["case"], row["patient"], path.parent / row["scan"], path.parent / row["lesion"]) for row in rows
+        Case(row["case"], row["patient"], path.parent / row["scan"], _lesion(path, row["lesion"])) for row in rows
     )
     return Cohort(cases, tuple(targets), labels)
 
@@ -129,14 +136,19 @@ def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return header, rows
 
 
-def _check_identities(path: Path, rows: list[dict[str, str]]) -> None:
+def _lesion(path: Path, cell: str) -> Path | str:
+    """A lesion cell: the text of a point or box, or a path relative to the manifest."""
+    return cell if not cell or parse_place(cell, "lps") is not None else path.parent / cell
+
+
+def _check_identities(path: Path, rows: list[dict[str, str]], needed: tuple[str, ...]) -> None:
     doubled = [case for case, count in Counter(row["case"] for row in rows).items() if count > 1]
     if doubled:
         raise ManifestError(
             f"{path}: {len(doubled)} case names stand in several rows ({', '.join(map(repr, doubled[:5]))}"
             f"{', …' if len(doubled) > 5 else ''}); every lesion needs a name of its own."
         )
-    empty = [(number, name) for number, row in enumerate(rows, start=2) for name in COLUMNS if not row[name]]
+    empty = [(number, name) for number, row in enumerate(rows, start=2) for name in needed if not row[name]]
     if empty:
         listed = ", ".join(f"row {number} lacks {name}" for number, name in empty[:5])
         raise ManifestError(f"{path}: {len(empty)} needed cells are empty ({listed}); fill them, or remove the rows.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +20,8 @@ class Preset:
         collection: name in the Imaging Data Commons; empty where it is not there.
         lesion_series: pattern of the SeriesDescription of the objects that hold the lesions; empty takes any.
         not_lesion: pattern of those that look like it and do not.
-        roi: pattern of the ROI or segment that is the lesion; empty takes the only one.
+        one_of: pattern of what several drawings of one lesion share in their SeriesDescription; one of them is taken.
+        roi: name or pattern of the ROI or segment that is the lesion, as --lesion.roi; empty takes the only one.
         targets, covariates: rules for the clinical table that belongs to it.
     """
 
@@ -29,9 +31,17 @@ class Preset:
     collection: str = ""
     lesion_series: str = ""
     not_lesion: str = ""
+    one_of: str = ""
     roi: str = ""
     targets: dict[str, TargetRule] = field(default_factory=dict)
     covariates: dict[str, CovariateRule] = field(default_factory=dict)
+
+    def holds_lesion(self, modality: str, description: str) -> bool:
+        """Whether a DICOM series of this modality and SeriesDescription holds the lesions."""
+        kinds = ("SEG", "RTSTRUCT") if self.lesion == "any" else (self.lesion,)
+        if modality not in kinds or (self.not_lesion and re.search(self.not_lesion, description, re.I)):
+            return False
+        return not self.lesion_series or re.search(self.lesion_series, description, re.I) is not None
 
 
 PRESETS = {
@@ -61,7 +71,7 @@ PRESETS = {
         title="NSCLC-Radiomics, Lung1 (TCIA): 422 patients, histology; no genotype was released",
         lesion="RTSTRUCT",
         collection="nsclc_radiomics",
-        roi=r"^GTV-?1$",
+        roi="GTV-1",
         targets={
             "adenocarcinoma": TargetRule("Histology", "adenocarcinoma", ("squamous cell carcinoma", "large cell")),
         },
@@ -76,6 +86,7 @@ PRESETS = {
         lesion="SEG",
         collection="lidc_idri",
         lesion_series=r"^Segmentation of Nodule ",
+        one_of=r"Nodule \d+",
         targets={"malignant": TargetRule("Diagnosis at the Patient Level*", ("2", "3"), "1")},
     ),
     "msd-lung": Preset(

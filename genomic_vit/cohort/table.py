@@ -7,7 +7,9 @@ import datetime
 import difflib
 import io
 import logging
+import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +93,18 @@ def read_table(path: str | Path, sheet: str | None = None) -> Table:
             header[place] = f"{name} ({number})"
     rows = tuple(dict(zip(header, _padded(line, width), strict=True)) for line in lines[1:])
     return Table(str(path), tuple(header), rows)
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    """Write a CSV whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _padded(line: list[str], width: int) -> list[str]:

@@ -10,7 +10,7 @@ from genomic_vit.imaging.kernel import kernel_kind
 THICK_MM = (1.6, 3.1, 5.1)  # borders between thin, medium, thick and very thick slices
 KERNEL_ORDER = ("standard", "soft", "unknown", "sharp")
 ATTENUATION = re.compile(  # a SeriesDescription of a CT made for PET attenuation correction
-    r"\bctac\b|\bac[ _-]?ct\b|\bct[ _-]?ac\b|attenuation|\battn|\bct wb\b|\bwb ct\b|\blow ?dose ct\b",
+    r"\bctac\b|\bac[ _-]?ct\b|\bct[ _-]?ac\b|\batten|\battn|\bct wb\b|\bwb ct\b|\blow ?dose ct\b",
     re.I,
 )
 

@@ -1,0 +1,166 @@
+"""From an export and a clinical table to a manifest, by the command as users call it."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genomic_vit import read_lesion
+from genomic_vit.cohort.manifest import read_manifest
+from genomic_vit.imaging.lesion import want
+from genomic_vit.imaging.scan import open_scan
+from genomic_vit.manifest import main as manifest
+from tests.cohort_dicom import MACHINE, TOLD, ball, ct_series, grid, make_export, outline, store
+
+TABLE = (
+    "Case ID,EGFR mutation status,KRAS mutation status,ALK translocation status,Gender,Histology ,Recurrence\n"
+    "R1,Mutant,Wildtype,Wildtype,Male,Adenocarcinoma,yes\nR2,Wildtype,Mutant,Wildtype,Female,Squamous,no\n"
+    "R3,Unknown,Unknown,Wildtype,Male,Adenocarcinoma,no\nR9,Mutant,Mutant,Translocated,Male,Adenocarcinoma,no\n"
+    "R8,Wildtype,Wildtype,Unknown,Female,Adenocarcinoma,no\n"
+)
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    return make_export(tmp_path_factory.mktemp("export") / "download")
+
+
+@pytest.fixture
+def table(tmp_path):
+    (tmp_path / "clinical.csv").write_text(TABLE)
+    return tmp_path / "clinical.csv"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def built(export, table, out, *more):
+    given = ["nsclc-radiogenomics", "--dicom", str(export), "--labels", str(table), "--out", str(out)]
+    return manifest([*given, "--min-cases", "2", *more])
+
+
+def test_the_manifest_names_scan_lesion_and_labels(export, table, tmp_path, capsys):
+    out = tmp_path / "made" / "cases.csv"
+    assert built(export, table, out) == 0
+    said = capsys.readouterr().out
+    rows = rows_of(out)
+    assert [row["case"] for row in rows] == ["R1", "R2"]
+    assert [row["KRAS"] for row in rows] == ["0", "1"] and [row["sex"] for row in rows] == ["Male", "Female"]
+    assert "EGFR: 1 Mutant, 1 Wildtype, 0 missing" in said and [row["EGFR"] for row in rows] == ["1", "0"]
+    assert "left out" in said and "ALK: 1 Translocated, 3 Wildtype" in said and "ALK" not in rows[0]
+    assert rows[0]["scanner"] == "ACME One" and rows[0]["kernel"] == "B40f"
+    excluded = rows_of(tmp_path / "made" / "cases.excluded.csv")
+    assert [row["patient"] for row in excluded] == ["R3", "R4"]
+    assert f"no SEG object of the tumour; those there are others: {MACHINE}" in excluded[0]["reason"]
+    assert "genomic_vit.train --mode joint --data" in said
+
+
+def test_the_scan_and_lesion_of_the_manifest_are_those_of_the_export(export, table, tmp_path):
+    assert built(export, table, tmp_path / "cases.csv") == 0
+    for number, case in enumerate(read_manifest(tmp_path / "cases.csv", ()).cases):
+        scan = open_scan(case.scan, wanted=want(case.lesion))
+        assert scan.facts["description"] == "Chest  2.5  B40f"
+        assert scan.geometry.same_as(grid(number))
+        np.testing.assert_array_equal(read_lesion(case.lesion, like=scan).array, ball(grid(number)).array)
+
+
+def test_nothing_written_tells_who_it_is(export, table, tmp_path, capsys):
+    assert built(export, table, tmp_path / "out" / "cases.csv") == 0
+    said = capsys.readouterr()
+    written = "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+    assert not [told for told in TOLD if told in (written + said.out + said.err).lower()]
+
+
+def test_points_stand_in_for_patients_without_an_outline(export, table, tmp_path):
+    centre = np.array([-20.0, -10.0, -85.0])
+    (tmp_path / "points.csv").write_text("Case ID,coordX,coordY,coordZ\nR3,{},{},{}\nR4,0,0,0\n".format(*centre))
+    assert built(export, table, tmp_path / "cases.csv", "--points", str(tmp_path / "points.csv")) == 0
+    row = rows_of(tmp_path / "cases.csv")[2]
+    assert row["patient"] == "R3" and row["lesion"] == "-20,-10,-85"
+    case = read_manifest(tmp_path / "cases.csv", ()).cases[2]
+    assert case.lesion == "-20,-10,-85"
+    scan = open_scan(case.scan, wanted=want(case.lesion))
+    inside = scan.geometry.to_lps(np.argwhere(read_lesion(case.lesion, like=scan).array))
+    np.testing.assert_allclose(inside.mean(0), centre, atol=1.5)
+    reasons = {row["patient"]: row["reason"] for row in rows_of(tmp_path / "cases.excluded.csv")}
+    assert "no series can be the scan: series 1, 'Topogram': it is a localizer (scout)" in reasons["R4"]
+
+
+def test_an_outline_of_another_series_is_refused_with_its_reason(export, table, tmp_path):
+    shutil.copytree(export, tmp_path / "mixed")
+    stranger = ct_series("R2", ball(grid(7)))
+    store([outline(stranger, ball(grid(7)).array, "R2")], tmp_path / "mixed/R2/study/seg")
+    assert built(tmp_path / "mixed", table, tmp_path / "cases.csv") == 0
+    reasons = {row["patient"]: row["reason"] for row in rows_of(tmp_path / "cases.excluded.csv")}
+    assert [row["patient"] for row in rows_of(tmp_path / "cases.csv")] == ["R1"]
+    assert "R2" in reasons
+
+
+def test_a_tree_of_ones_own_with_rules_from_a_file(export, table, tmp_path, capsys):
+    (tmp_path / "rules.yaml").write_text(
+        "labels:\n  targets:\n    adeno: {column: Histology, positive: Adenocarcinoma, negative: Squamous}\n"
+        "  covariates:\n    sex: {column: Gender}\n  min_cases: 1\n"
+    )
+    given = ["dicom", "--dicom", str(export), "--labels", str(table), "--config", str(tmp_path / "rules.yaml")]
+    assert manifest([*given, "--out", str(tmp_path / "cases.csv")]) == 0
+    rows = rows_of(tmp_path / "cases.csv")
+    assert {row["patient"]: row["adeno"] for row in rows} == {"R1": "1", "R2": "0", "R3": "1"}
+    assert "adeno: 2 Adenocarcinoma, 1 Squamous, 0 missing" in capsys.readouterr().out
+    (tmp_path / "rules.yaml").write_text("labels:\n  covariates:\n    again: {column: recurrence}\n")
+    assert manifest([*given, "--out", str(tmp_path / "other.csv")]) == 2
+    assert "--allow-outcome-columns" in capsys.readouterr().err and not (tmp_path / "other.csv").exists()
+    assert manifest([*given, "--out", str(tmp_path / "other.csv"), "--allow-outcome-columns"]) == 0
+
+
+def test_the_decathlons_layout(tmp_path):
+    from genomic_vit import write_volume
+    from tests.scans import chest
+
+    root = tmp_path / "Task06_Lung"
+    for name, volume in (("imagesTr/lung_001", chest(grid())), ("labelsTr/lung_001", ball(grid()))):
+        write_volume(volume, root / f"{name}.nii.gz")
+    (root / "imagesTr/._lung_001.nii.gz").write_bytes(b"a Mac left this")
+    write_volume(chest(grid(1)), root / "imagesTr/lung_003.nii.gz")
+    assert manifest(["msd-lung", "--nifti", str(tmp_path), "--out", str(tmp_path / "cases.csv")]) == 0
+    (row,) = rows_of(tmp_path / "cases.csv")
+    assert row == {"case": "lung_001", "patient": "lung_001", "scan": "Task06_Lung/imagesTr/lung_001.nii.gz",
+                   "lesion": "Task06_Lung/labelsTr/lung_001.nii.gz"}  # fmt: skip
+    assert rows_of(tmp_path / "cases.excluded.csv")[0]["reason"] == "no mask lung_003.nii.gz in labelsTr"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["nsclc-radiogenomics", "--out", "x.csv"], "name the folder of the scans with --dicom DIR"),
+        (["nsclc-radiogenomics", "--nifti", "d", "--out", "x.csv"], "is read with --dicom DIR, not --nifti"),
+        (["msd-lung", "--plan"], "msd-lung is not in the Imaging Data Commons"),
+        (["lung1", "--dicom", "d"], "name the manifest to write with --out"),
+        (["lung1", "--dicom", "d", "--plan", "--download"], "give one of them"),
+        (["lung1", "--dicom", "no/such", "--out", "x.csv"], "no such folder; name the one that holds the DICOM files"),
+        (
+            ["lung1", "--dicom", "d", "--out", "x.csv", "--key", "k"],
+            "belong to a clinical table; name it with --labels",
+        ),
+        (["lung1", "--dicom", "d", "--outt", "x.csv"], "unknown option --outt; did you mean --out"),
+    ],
+)
+def test_wrong_input_is_refused_with_its_repair(argv, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert manifest(argv) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_written_where_no_case_can_be_used_or_the_file_is_there(export, table, tmp_path, capsys):
+    only = tmp_path / "only"
+    shutil.copytree(export / "R4", only / "R4")
+    assert built(only, table, tmp_path / "cases.csv") == 2
+    assert "no case can be used, nothing is written" in capsys.readouterr().err
+    assert not (tmp_path / "cases.csv").exists()
+    (tmp_path / "cases.csv").write_text("mine")
+    assert built(export, table, tmp_path / "cases.csv") == 2
+    assert "exists; pass --overwrite" in capsys.readouterr().err and (tmp_path / "cases.csv").read_text() == "mine"
