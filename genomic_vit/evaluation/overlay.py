@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from genomic_vit.data.grid import GRID_SIDE, STACK_SLICES
+from genomic_vit.data.picture import middle_stack
 from genomic_vit.data.slab import Slab
 
 HEAT_FLOOR = 1.0  # the even share: below it nothing is painted
@@ -52,13 +53,6 @@ def draw_overlay(slab: Slab, heat: np.ndarray, window_hu: tuple[float, float], t
     part_path = path.with_name("." + path.name)
     figure.savefig(part_path, format="png", dpi=110, facecolor="black")
     part_path.replace(path)
-
-
-def middle_stack(lesion: np.ndarray) -> int:
-    """First slice of the nine whose middle is nearest to the lesion's centre of area; lesion (z y x)."""
-    area = lesion.sum(axis=(1, 2))
-    centre = float((np.arange(len(area)) * area).sum() / area.sum())
-    return int(np.clip(round(centre - STACK_SLICES // 2), 0, len(area) - STACK_SLICES))
 
 
 def describe(targets: tuple[str, ...], probability: np.ndarray) -> str:

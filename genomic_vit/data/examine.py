@@ -1,0 +1,170 @@
+"""A whole cohort, inspected: every case, the same scan under two names, and the labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from genomic_vit.cohort.folds import assign_folds
+from genomic_vit.cohort.gather import Found, gather_dicom, gather_msd
+from genomic_vit.cohort.labelled import read_cohort
+from genomic_vit.cohort.manifest import COLUMNS, Case, Cohort, read_manifest
+from genomic_vit.cohort.presets import PRESETS
+from genomic_vit.cohort.table import read_table
+from genomic_vit.config import RunConfig
+from genomic_vit.data.findings import Finding
+from genomic_vit.data.inventory import NO_LESION, CaseReport, Settings, find_twins_of, inspect
+
+PICTURE_PX = 128  # side of a tile, for pictures that show what is there
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a cohort is.
+
+    Args:
+        reports: one a case.
+        remarks: what concerns the cohort as a whole.
+    """
+
+    reports: tuple[CaseReport, ...]
+    remarks: tuple[str, ...]
+
+
+def examine(
+    cohort: Path,
+    config: RunConfig,
+    *,
+    targets: tuple[str, ...] = (),
+    settings: Settings | None = None,
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> Inventory:
+    """Inspect every case of a manifest, or of a folder of scans.
+
+    Args:
+        cohort: a manifest CSV, a DICOM tree, or an unpacked Decathlon task.
+        config: the run meant: its labels and split, and how lesions are read and slabs cut.
+        targets: label columns to count; empty counts every column of 1 and 0.
+        settings: how cases are read; None takes the config's.
+        jobs: processes, -1 for all cores.
+        progress: called with (done, total).
+
+    Raises:
+        ManifestError, LabelError: the manifest, the folder or a label cannot be read.
+    """
+    settings = settings or Settings(config.slab, config.lesion)
+    settings = replace(settings, slab=replace(settings.slab, tile_px=PICTURE_PX))
+    if cohort.is_dir():
+        found, left_out = _in_folder(cohort, settings)
+        labelled, remarks = _unlabelled(found), []
+    else:
+        labelled, remarks = _in_manifest(cohort, config, settings, targets)
+        found = [Found(case.case, case.patient, case.scan, case.lesion or None) for case in labelled.cases]
+        left_out = ()
+    reports = []
+    for report in Parallel(n_jobs=jobs, return_as="generator")(delayed(_inspect)(case, settings) for case in found):
+        reports.append(report)
+        if progress:
+            progress(len(reports), len(found))
+    reports = find_twins_of(reports, [case.scan for case in found], _folds(labelled, config))
+    reports = [_with_labels(report, labelled, row) for row, report in enumerate(reports)]
+    return Inventory(tuple(_with_left_out(reports, left_out)), tuple(remarks))
+
+
+def _inspect(case: Found, settings: Settings) -> CaseReport:
+    readers = logging.getLogger("genomic_vit.imaging")
+    level = readers.level
+    readers.setLevel(logging.ERROR)  # what they warn of is in the report
+    try:
+        return inspect(case.case, case.patient, case.scan, case.lesion, settings)
+    finally:
+        readers.setLevel(level)
+
+
+def _in_folder(folder: Path, settings: Settings) -> tuple[list[Found], tuple[tuple[str, str], ...]]:
+    """Cases of a Decathlon task or a DICOM tree, and (patient, reason) of what is left out."""
+    if any((folder / place).is_dir() for place in ("imagesTr", "Task06_Lung")):
+        gathered = gather_msd(folder)
+    else:
+        gathered = gather_dicom(folder, PRESETS["dicom"], settings.lesion, on_gap=settings.on_gap, lesionless=True)
+    return list(gathered.cases), gathered.excluded
+
+
+def _unlabelled(found: Sequence[Found]) -> Cohort:
+    cases = tuple(Case(one.case, one.patient, one.scan, one.lesion or "") for one in found)
+    return Cohort(cases, (), np.zeros((len(cases), 0)))
+
+
+def _in_manifest(
+    path: Path, config: RunConfig, settings: Settings, targets: tuple[str, ...]
+) -> tuple[Cohort, list[str]]:
+    """The manifest's cases with their labels, and what to say of the labels."""
+    needs_lesion = settings.lesion.field == "lesion"
+    if targets:
+        labels = replace(config.labels, min_cases=1)  # counted, not refused
+        given = (config.positive, config.negative)
+        cohort = read_cohort(path, targets, labels, *given, needs_lesion=needs_lesion)
+    else:
+        cohort = read_manifest(path, _label_columns(path), needs_lesion=needs_lesion)
+    return cohort, [_counted(cohort, column, config.labels.min_cases) for column in range(len(cohort.targets))]
+
+
+def _label_columns(path: Path) -> tuple[str, ...]:
+    """Columns of a manifest that hold 1, 0 and nothing else but missing values, and both of them."""
+    if not path.is_file():
+        return ()
+    table = read_table(path)
+    held = {name: {row[name] for row in table.rows} - {""} for name in table.header if name not in COLUMNS}
+    return tuple(name for name, values in held.items() if values == {"0", "1"})
+
+
+def _counted(cohort: Cohort, column: int, min_cases: int) -> str:
+    labels = cohort.labels[:, column]
+    missing = int(np.isnan(labels).sum())
+    patients = [len(set(cohort.patients[labels == value])) for value in (1, 0)]
+    few = f"; fewer than {min_cases} of a kind are hard to learn" if min(patients) < min_cases else ""
+    return (
+        f"target {cohort.targets[column]}: {int((labels == 1).sum())} positive, {int((labels == 0).sum())} negative, "
+        f"{missing} missing of {len(labels)} cases ({patients[0]} and {patients[1]} patients{few})"
+    )
+
+
+def _folds(cohort: Cohort, config: RunConfig) -> list[int]:
+    """Folds as training assigns them; all 0 where there are too few patients to split."""
+    if len(set(cohort.patients)) < config.split.folds:
+        return [0] * len(cohort.cases)
+    return assign_folds(cohort, config.split.folds, config.seed).tolist()
+
+
+def _with_labels(report: CaseReport, cohort: Cohort, row: int) -> CaseReport:
+    labels = {
+        name: "" if np.isnan(value) else str(int(value))
+        for name, value in zip(cohort.targets, cohort.labels[row], strict=True)
+    }
+    return replace(report, facts=report.facts | labels)
+
+
+def _with_left_out(reports: list[CaseReport], left_out: Sequence[tuple[str, str]]) -> list[CaseReport]:
+    """The reports, with the reasons of what was left out of a folder put to their patients."""
+    reasons: dict[str, list[str]] = {}
+    for patient, reason in left_out:
+        reasons.setdefault(patient, []).append(reason)
+    told = []
+    for report in reports:
+        whys = reasons.pop(report.patient, [])
+        if report.case == report.patient and whys and report.verdict == "unusable":  # they say more than "no lesion"
+            report = replace(report, findings=tuple(one for one in report.findings if one.text != NO_LESION.text))
+            more = tuple(Finding("unusable", why, NO_LESION.repair) for why in whys)
+        else:
+            more = tuple(Finding("doubt", f"left out beside it: {why}") for why in whys)
+        told.append(replace(report, findings=(*more, *report.findings)))
+    lost = [CaseReport(patient, patient, findings=tuple(Finding("unusable", why) for why in whys))
+            for patient, whys in reasons.items()]  # fmt: skip
+    return told + lost

@@ -1,0 +1,193 @@
+"""What one case is: the scan that would be read, the lesion in it, and what is wrong with either."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from genomic_vit.config import LesionConfig, SlabConfig, UserError, ViewConfig
+from genomic_vit.data.findings import Finding, lesion_findings, oblique_deg, scan_findings
+from genomic_vit.data.fingerprint import Fingerprint, find_twins, fingerprint
+from genomic_vit.data.picture import nine_slices
+from genomic_vit.data.slab import Slab, cut_planned, plan_slab
+from genomic_vit.imaging.lesion import Lesion, read_lesions, want
+from genomic_vit.imaging.scan import Scan, Wanted, open_scan
+from genomic_vit.imaging.stack import OnGap
+
+NO_LESION = Finding("unusable", "there is no lesion", "draw it, name a point in the manifest, or pass --field lung")
+
+
+@dataclass(frozen=True, eq=False)
+class CaseReport:
+    """What is known of a case.
+
+    Args:
+        case, patient: names.
+        facts: column to text, for the table.
+        findings: what is wrong, or should be known.
+        picture: JPEG of nine slices with the lesion's outline; None where no slab could be cut.
+        lesion_key: the same for the same lesion on the same grid; empty where no slab could be cut.
+        prints: to know the scan again; None where it could not be read.
+    """
+
+    case: str
+    patient: str
+    facts: dict[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    picture: bytes | None = None
+    lesion_key: str = ""
+    prints: Fingerprint | None = None
+
+    @property
+    def verdict(self) -> str:
+        """ "unusable", "doubtful" or "usable"."""
+        grades = {finding.grade for finding in self.findings}
+        return "unusable" if "unusable" in grades else "doubtful" if "doubt" in grades else "usable"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cases are read and shown."""
+
+    slab: SlabConfig = field(default_factory=SlabConfig)
+    lesion: LesionConfig = field(default_factory=LesionConfig)
+    on_gap: OnGap = "error"
+    window_hu: tuple[float, float] = ViewConfig.window_hu
+
+
+def inspect(case: str, patient: str, scan: Path, lesion: Path | str | None, settings: Settings) -> CaseReport:
+    """Open a case as training would, and report; nothing is raised for a bad case.
+
+    Args:
+        case, patient: names.
+        scan: what `open_scan` takes.
+        lesion: what `read_lesions` takes; None where there is none.
+        settings: how to read.
+    """
+    facts: dict[str, str] = {}
+    findings: list[Finding] = []
+    wanted, slab, prints = None, None, None
+    if lesion is None and settings.lesion.field == "lesion":
+        findings.append(NO_LESION)
+    else:
+        try:
+            wanted = want(lesion or "", settings.lesion)
+        except UserError as problem:
+            findings.append(_unusable(problem, lesion))
+    try:
+        opened = _open(scan, wanted, settings, findings)
+        facts |= _scan_facts(opened)
+        findings += scan_findings(opened)
+        prints = fingerprint(opened)
+        if not any(finding.grade == "unusable" for finding in findings):
+            slab = _cut(opened, lesion or "", settings, facts, findings)
+    except UserError as problem:
+        findings.append(_unusable(problem, scan))
+    shown = None if slab is None else nine_slices(slab, settings.window_hu)
+    return CaseReport(case, patient, facts, tuple(findings), shown, _lesion_key(slab), prints)
+
+
+def find_twins_of(reports: Sequence[CaseReport], scans: Sequence[Path], folds: Sequence[int]) -> list[CaseReport]:
+    """The reports, with scans that are one under several names found by their pixels.
+
+    Args:
+        reports: of a cohort.
+        scans: path of each; one scan may hold several cases.
+        folds: fold of each, as training would assign them.
+    """
+    place = {report.case: index for index, report in enumerate(reports)}
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for one, other, exact in find_twins({report.case: report.prints for report in reports if report.prints}):
+        for name, twin in ((one, other), (other, one)):
+            finding = _twin(*(place[which] for which in (name, twin)), reports, scans, folds, exact)
+            if finding:
+                found[name].append(finding)
+    return [replace(report, findings=(*report.findings, *found[report.case])) for report in reports]
+
+
+def _twin(
+    here: int, there: int, reports: Sequence[CaseReport], scans: Sequence[Path], folds: Sequence[int], exact: bool
+) -> Finding | None:
+    one, other = reports[here], reports[there]
+    same = "has the same pixels as" if exact else "looks like another reconstruction or copy of"
+    if one.patient != other.patient:
+        apart = f", in another fold ({folds[here]} and {folds[there]})" if folds[here] != folds[there] else ""
+        text = f"the scan {same} that of case {other.case}, patient {other.patient}{apart}"
+        return Finding("doubt", text, "give both the same patient in the manifest, or remove one")
+    if scans[here] != scans[there]:
+        return Finding("note", f"the scan {same} that of case {other.case} of the same patient")
+    if one.lesion_key and one.lesion_key == other.lesion_key:
+        return Finding("doubt", f"scan and lesion are those of case {other.case}", "remove one of the two rows")
+    return None
+
+
+def _lesion_key(slab: Slab | None) -> str:
+    if slab is None:
+        return ""
+    place = np.rint(np.stack([slab.geometry.origin_mm, slab.geometry.spacing_mm]) * 100).astype(int)
+    return hashlib.blake2b(place.tobytes() + np.packbits(slab.lesion).tobytes(), digest_size=16).hexdigest()
+
+
+def _cut(scan: Scan, lesion: Path | str, settings: Settings, facts: dict, findings: list[Finding]) -> Slab:
+    """The case's slab, read as training reads it; facts and findings are added to."""
+    found = read_lesions(lesion, scan, settings.lesion)[0]
+    facts |= _lesion_facts(found)
+    plan = plan_slab(scan.geometry, found.mask, settings.slab)
+    slab = cut_planned(plan, scan.read(*plan.slices(scan.geometry)), found.mask, found.measured)
+    facts["lesion_hu"] = f"{np.median(slab.hu[slab.lesion]):.0f}"
+    findings += lesion_findings(found, slab, float(facts["lesion_ml"]))
+    return slab
+
+
+def _open(scan: Path, wanted: Wanted | None, settings: Settings, findings: list[Finding]) -> Scan:
+    """The scan; where only --on-gap resample makes it readable, that is found, and the scan comes filled."""
+    try:
+        return open_scan(scan, wanted=wanted, on_gap=settings.on_gap)
+    except UserError as problem:
+        if settings.on_gap == "resample":
+            raise
+        try:
+            filled = open_scan(scan, wanted=wanted, on_gap="resample")
+        except UserError:
+            raise problem from None
+        findings.append(_unusable(problem, scan))
+        return filled
+
+
+def _scan_facts(scan: Scan) -> dict[str, str]:
+    told = scan.facts
+    spacing = scan.geometry.spacing_mm
+    facts = {
+        "series_found": str(len(scan.refused) + 1) if scan.identity else "",
+        "series_chosen": told.get("description", ""),
+        "chosen_by": told.get("chosen_by", ""),
+        "voxels": " x ".join(map(str, scan.geometry.shape)),
+        "spacing_mm": " x ".join(f"{mm:.2f}" for mm in spacing),
+        "oblique_deg": f"{oblique_deg(scan):.1f}",
+    }
+    asked = ("thickness_mm", "tilt_found_deg", "kernel", "contrast", "kvp", "manufacturer", "model")
+    facts |= {name: told.get(name, "") for name in asked}
+    facts["refused"] = "; ".join(f"{name}: {reason}" for name, reason in scan.refused)
+    return facts
+
+
+def _lesion_facts(lesion: Lesion) -> dict[str, str]:
+    mask = lesion.mask
+    volume_ml = float(mask.array.sum() * np.prod(mask.geometry.spacing_mm)) / 1000
+    slices = mask.canonical().array.any(axis=(1, 2)).sum()
+    return {
+        "lesion_from": lesion.measured,
+        "lesion_ml": f"{volume_ml:.2f}",
+        "lesion_slices": str(int(slices)),
+        "lesion_in_scan": f"{lesion.share:.0%}",
+    }
+
+
+def _unusable(problem: UserError, source: Path | str | None) -> Finding:
+    """What a reader said, without the path that the row names anyway; it says the repair itself."""
+    return Finding("unusable", str(problem).removeprefix(f"{source}: "))

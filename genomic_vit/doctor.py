@@ -1,0 +1,112 @@
+"""python -m genomic_vit.doctor: can this cohort be used? A verdict a case, with the repair of what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from genomic_vit.cli import parse, progress_bar, read_config_file, run_command
+
+UNUSABLE = 1
+SHOWN = 40  # of a larger cohort the terminal shows the worst and every unusable case
+WIDTH = 160  # of what is written to a file or pipe
+COLOURS = {"unusable": "red", "doubtful": "yellow", "usable": "green"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, inspect, print; returns the exit code: 1 where a case cannot be used."""
+    unusable: list[str] = []
+    code = run_command(lambda: unusable.extend(doctor(sys.argv[1:] if argv is None else argv)))
+    return code or (UNUSABLE if unusable else 0)
+
+
+def doctor(argv: list[str]) -> list[str]:
+    """Inspect a cohort, print and write the inventory; the names of the cases that cannot be used."""
+    options = parse(_parser(), argv)
+    config = read_config_file(options.config)
+    given = {name: getattr(options, name) for name in ("roi", "frame", "field") if getattr(options, name) is not None}
+    config = replace(config, lesion=replace(config.lesion, **given))
+    targets = tuple(name.strip() for name in (options.target or "").split(",") if name.strip())
+
+    from genomic_vit.data.examine import examine
+    from genomic_vit.data.inventory import Settings  # heavy imports from here on, so that --help is quick
+
+    with progress_bar("inspecting cases") as progress:
+        inventory = examine(
+            Path(options.cohort),
+            config,
+            targets=targets or (config.targets if config.data and config.target else ()),
+            settings=Settings(config.slab, config.lesion, options.on_gap, config.view.window_hu),
+            jobs=options.jobs,
+            progress=progress,
+        )
+    _print(inventory)
+    if options.out:
+        _write(inventory, Path(options.out), options.cohort)
+    return [report.case for report in inventory.reports if report.verdict == "unusable"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m genomic_vit.doctor",
+        description="Inspect every case of a cohort as training would read it: scan, lesion, labels, duplicates and "
+        "identifiers. Exit code 1 if any case cannot be used.",
+    )
+    parser.add_argument("cohort", metavar="MANIFEST_OR_FOLDER", help="manifest CSV, or a folder of DICOM files")
+    parser.add_argument("--out", metavar="DIR", help="folder for doctor.csv and doctor.html, with a picture a case")
+    parser.add_argument("--config", metavar="FILE", help="YAML of the run meant: labels, lesion, slab, split")
+    parser.add_argument("--target", metavar="NAMES", help="label columns, with commas (default: all of 1 and 0)")
+    parser.add_argument("--roi", help="ROI or segment that is the lesion: number, name, or pattern such as GTV*")
+    parser.add_argument("--frame", choices=("lps", "ras"), help="frame of points and boxes in mm (default: lps)")
+    parser.add_argument("--field", choices=("lesion", "lung"), help="lung takes the whole lungs, without a lesion")
+    parser.add_argument("--on-gap", choices=("error", "resample"), default="error", help="scans with missing slices")
+    parser.add_argument("--jobs", type=int, default=-1, help="processes; -1 takes all cores")
+    return parser
+
+
+def _print(inventory) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    counted = Counter(report.verdict for report in inventory.reports)
+    shown = inventory.reports
+    if len(shown) > SHOWN:
+        ill = sorted(shown, key=lambda report: list(COLOURS).index(report.verdict))
+        shown = [report for number, report in enumerate(ill) if report.verdict == "unusable" or number < SHOWN]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("case", "verdict", "scan", "spacing mm", "lesion", "to know"):
+        table.add_column(name, overflow="fold")
+    for report in shown:
+        facts = report.facts
+        lesion = f"{facts['lesion_ml']} ml, {facts['lesion_slices']} slices" if "lesion_ml" in facts else ""
+        told = "\n".join(escape(str(one)) for one in report.findings)
+        scan = " ".join(filter(None, (facts.get("series_chosen"), facts.get("kernel")))) or facts.get("voxels", "")
+        colour = COLOURS[report.verdict]
+        table.add_row(escape(report.case), f"[{colour}]{report.verdict}[/{colour}]", escape(scan),
+                      facts.get("spacing_mm", ""), lesion, told)  # fmt: skip
+    console.print(table)
+    if len(shown) < len(inventory.reports):
+        console.print(f"and {len(inventory.reports) - len(shown)} cases more; --out writes them all")
+    for remark in inventory.remarks:
+        console.print(escape(remark), highlight=False)
+    console.print(", ".join(f"{counted[verdict]} {verdict}" for verdict in COLOURS), highlight=False)
+
+
+def _write(inventory, out: Path, cohort: str) -> None:
+    from genomic_vit.evaluation.inventory_page import write_inventory_csv, write_inventory_page
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_inventory_csv(out / "doctor.csv", inventory.reports)
+    write_inventory_page(out / "doctor.html", inventory.reports, f"Inventory of {cohort}", inventory.remarks)
+    print(f"every case with its facts: {out / 'doctor.csv'}; with its picture: {out / 'doctor.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
