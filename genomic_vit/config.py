@@ -387,6 +387,9 @@ class LabelsConfig:
 
     def __post_init__(self) -> None:
         _require(self.min_cases >= 1, f"labels.min_cases is {self.min_cases}; it must be at least 1")
+        names = [*self.targets, *self.covariates]
+        taken = [name for name in names if names.count(name) > 1 or name in ("case", "patient", "scan", "lesion")]
+        _require(not taken, f"labels: {sorted(set(taken))} names two things, or a column of the manifest; rename it")
         _require(
             self.table is not None or (self.sheet is None and self.key is None),
             "labels.sheet and labels.key belong to labels.table; name the table too",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import shlex
 import sys
 from dataclasses import replace
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         usage=USAGE,
         description="Build a manifest: the right series, lesion and label of every patient, or why not.",
     )
-    parser.add_argument("preset", metavar="PRESET", choices=NAMES, help=f"{', '.join(NAMES)} (a tree of your own)")
+    parser.add_argument("preset", metavar="PRESET", help=f"{', '.join(NAMES)} (a tree of your own)")
     parser.add_argument("--dicom", metavar="DIR", help="tree of DICOM files, of any depth and mixture")
     parser.add_argument("--nifti", metavar="DIR", help="folder Task06_Lung of the Decathlon (msd-lung)")
     parser.add_argument("--labels", metavar="TABLE", help="clinical CSV or XLSX with one row a patient")
@@ -68,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raise ConfigError where options do not go together."""
+    """Raise ConfigError where the preset is unknown or options do not go together."""
+    if options.preset not in NAMES:
+        near = difflib.get_close_matches(options.preset, NAMES, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}"
+        raise ConfigError(f"no preset {options.preset!r}; {hint}")
     folder, other = ("nifti", "dicom") if options.preset == "msd-lung" else ("dicom", "nifti")
     if getattr(options, other):
         raise ConfigError(f"{options.preset} is read with --{folder} DIR, not --{other}")
@@ -104,11 +109,15 @@ def _plan(options: argparse.Namespace, preset) -> None:
 
 
 def _build(options: argparse.Namespace, preset) -> None:
-    from genomic_vit.cohort.build import label, read_points, write_manifest
+    from genomic_vit.cohort.build import Labelled, check_free, put_to_cases, read_labels, read_points, write_manifest
     from genomic_vit.cohort.gather import gather_dicom, gather_msd
 
     config = read_config_file(options.config)
     labels, lesion = _label_rules(options, config.labels), _lesion_rules(options, config.lesion, preset.roi)
+    out = Path(options.out)
+    check_free(out, overwrite=options.overwrite)
+    asked = tuple(name.strip() for name in (options.target or "").split(",") if name.strip())
+    read = read_labels(labels, asked)  # before many headers are read
     if preset.files == "msd":
         gathered = gather_msd(Path(options.nifti))
     else:
@@ -117,10 +126,8 @@ def _build(options: argparse.Namespace, preset) -> None:
             gathered = gather_dicom(
                 Path(options.dicom), preset, lesion, points=points, on_gap=options.on_gap, progress=progress
             )
-    asked = tuple(name.strip() for name in (options.target or "").split(",") if name.strip())
-    labelled = label(gathered.cases, labels, asked)
-    out = Path(options.out)
-    left_out = write_manifest(out, gathered, labelled, overwrite=options.overwrite)
+    labelled = put_to_cases(*read, gathered.cases, labels) if read and gathered.cases else Labelled()
+    left_out = write_manifest(out, gathered, labelled)
     print(f"{out}: {len(gathered.cases)} cases of {len({case.patient for case in gathered.cases})} patients")
     for line in (*labelled.targets, *labelled.covariates):
         print(f"  {line}")

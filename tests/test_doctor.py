@@ -45,7 +45,7 @@ def written(path: Path, rows: list[tuple], header: str = "case,patient,scan,lesi
 def test_what_is_known_of_a_dicom_case(cases, tmp_path, capsys):
     code, found = inventory(cases, tmp_path)
     row = found["R1"]
-    assert code == 0 and row["verdict"] == "doubtful"
+    assert code == 0 and row["verdict"] == "usable"
     assert row["series_chosen"] == "Chest  2.5  B40f" and row["series_found"] == "1"
     assert row["spacing_mm"] == "2.50 x 1.50 x 1.50" and row["voxels"] == "14 x 48 x 48"
     assert (row["kernel"], float(row["kvp"]), row["manufacturer"], row["model"]) == ("B40f", 120, "ACME", "One")
@@ -53,14 +53,14 @@ def test_what_is_known_of_a_dicom_case(cases, tmp_path, capsys):
     assert float(row["lesion_ml"]) == pytest.approx(mask.sum() * 2.5 * 1.5 * 1.5 / 1000, abs=0.005)
     assert int(row["lesion_slices"]) == mask.any(axis=(1, 2)).sum() and row["lesion_in_scan"] == "100%"
     said = capsys.readouterr().out
-    assert "0 unusable, 2 doubtful, 0 usable" in said
+    assert "0 unusable, 0 doubtful, 2 usable" in said
 
 
 def test_a_folder_is_inventoried_without_a_manifest(export, tmp_path):
     code, found = inventory(export, tmp_path)
     assert code == 1
     assert {case: row["verdict"] for case, row in found.items()} == {
-        "R1": "doubtful", "R2": "doubtful", "R3": "doubtful", "R4": "unusable",
+        "R1": "usable", "R2": "usable", "R3": "usable", "R4": "unusable",
     }  # fmt: skip
     assert "it is a localizer (scout)" in found["R4"]["findings"]
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_used_is_said_with_its_repair(export, tmp_path, capsys):
     assert "no such file" in found["none"]["findings"] and "mask is empty" in found["empty"]["findings"]
     assert "half of the lesion is air (median -1000 HU)" in found["air"]["findings"]
     assert "3 unusable, 1 doubtful, 0 usable" in capsys.readouterr().out
-    assert inventory(cases, tmp_path / "again", "--on-gap", "resample")[1]["gap"]["verdict"] == "doubtful"
+    assert inventory(cases, tmp_path / "again", "--on-gap", "resample")[1]["gap"]["verdict"] == "usable"
 
 
 def test_labels_are_counted_by_target(tmp_path, capsys):

@@ -219,6 +219,8 @@ def test_the_rules_come_from_a_config_file(tmp_path):
         ("negative: Wildtype", "negative: mutant", r"\['mutant'\] means positive and negative"),
         ("table: clinical.csv", "key: x", "labels.key belong to labels.table"),
         ("negative: Wildtype", "negative: no", "put the text in quotes"),
+        ("age: {", "EGFR: {", r"labels: \['EGFR'\] names two things"),
+        ("age: {", "patient: {", r"labels: \['patient'\] names two things, or a column of the manifest"),
         ("kind: number", "kind: text", "labels.covariates: 'Age' is of kind 'text'"),
     ]:
         with pytest.raises(ConfigError, match=message):

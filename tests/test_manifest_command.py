@@ -138,6 +138,7 @@ def test_the_decathlons_layout(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["nsclc-radiogenomic", "--plan"], "no preset 'nsclc-radiogenomic'; did you mean nsclc-radiogenomics?"),
         (["nsclc-radiogenomics", "--out", "x.csv"], "name the folder of the scans with --dicom DIR"),
         (["nsclc-radiogenomics", "--nifti", "d", "--out", "x.csv"], "is read with --dicom DIR, not --nifti"),
         (["msd-lung", "--plan"], "msd-lung is not in the Imaging Data Commons"),

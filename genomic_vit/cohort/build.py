@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genomic_vit.cohort.gather import Found, Gathered
 from genomic_vit.cohort.labelled import find_key, rows_by_patient, rules_of
-from genomic_vit.cohort.labels import Covariate, Target, check_learnable, pick, read_covariate, read_target
+from genomic_vit.cohort.labels import Covariate, Target, TooFewError, check_learnable, pick, read_covariate, read_target
 from genomic_vit.cohort.manifest import COLUMNS, ManifestError
 from genomic_vit.cohort.table import LabelError, Table, read_table, write_rows
 from genomic_vit.config import LabelsConfig
@@ -20,21 +20,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Targets and covariates, one row a case, and (target, reason) of the targets refused."""
+    """Targets and covariates, one row a row of the table or a case, and (target, reason) of the targets refused."""
 
     targets: tuple[Target, ...] = ()
     covariates: tuple[Covariate, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
 
 
-def label(cases: Sequence[Found], labels: LabelsConfig, asked: tuple[str, ...] = ()) -> Labelled:
-    """Put a clinical table's targets and covariates to the cases.
+def read_labels(labels: LabelsConfig, asked: tuple[str, ...] = ()) -> tuple[Table, Labelled] | None:
+    """Read a clinical table by its rules; None where there is none.
 
-    A preset's target or covariate that the table lacks, and a target with too few cases, is left out and named;
-    one that was asked for by name raises.
+    A preset's target or covariate that the table lacks, and a target with too few cases, is left out and named; what
+    was asked for by name, or ruled by the user, raises.
 
     Args:
-        cases: who.
         labels: the table, its rules.
         asked: targets asked for by name; empty takes all that have a rule.
 
@@ -42,21 +41,21 @@ def label(cases: Sequence[Found], labels: LabelsConfig, asked: tuple[str, ...] =
         LabelError: the table or a rule cannot be used.
     """
     if labels.table is None:
-        return Labelled()
+        return None
     table = read_table(labels.table, labels.sheet)
+    find_key(table, labels.key)
     target_rules, covariate_rules = rules_of(labels)
     rules = pick(asked, target_rules, table.where) if asked else target_rules
-    read, refused = [], []
+    read, covariates, refused, lacking = [], [], [], []
     for name, rule in rules.items():
         try:
             target = read_target(table, name, rule)
             check_learnable(target, table.where, labels.min_cases)
             read.append(target)
         except LabelError as problem:
-            if asked or (name in labels.targets and "too few" not in str(problem)):
+            if asked or (name in labels.targets and not isinstance(problem, TooFewError)):
                 raise
             refused.append((name, str(problem)))
-    covariates, lacking = [], []
     for name, rule in covariate_rules.items():
         try:
             covariates.append(read_covariate(table, name, rule, allow_outcome_columns=labels.allow_outcome_columns))
@@ -66,24 +65,38 @@ def label(cases: Sequence[Found], labels: LabelsConfig, asked: tuple[str, ...] =
             lacking.append(f"{name} ({rule.column})")
     if lacking:
         log.warning("%s: lacks these covariates of the preset: %s", table.where, ", ".join(lacking))
-    rows = rows_by_patient(
-        table, labels.key, [found.patient for found in cases], _used(table, [*read, *covariates], labels)
-    )
-    here = tuple(target.take(rows) for target in read)
+    return table, Labelled(tuple(read), tuple(covariates), tuple(refused))
+
+
+def put_to_cases(table: Table, read: Labelled, cases: Sequence[Found], labels: LabelsConfig) -> Labelled:
+    """What was read from a table, one row a case.
+
+    Raises:
+        LabelError: no patient is in the table, or one stands in rows that disagree.
+    """
+    targets, covariates = rules_of(labels)
+    rules = targets | covariates
+    used = [table.find(rules[one.name].column) for one in (*read.targets, *read.covariates)]
+    rows = rows_by_patient(table, labels.key, [found.patient for found in cases], used)
+    here = tuple(target.take(rows) for target in read.targets)
     for target in here:
         if min(target.counts()[:2]) < labels.min_cases:
             log.warning("of these cases few have a label to learn from: %s", target)
-    return Labelled(here, tuple(covariate.take(rows) for covariate in covariates), tuple(refused))
+    return Labelled(here, tuple(covariate.take(rows) for covariate in read.covariates), read.refused)
 
 
-def write_manifest(path: Path, gathered: Gathered, labelled: Labelled, *, overwrite: bool = False) -> Path | None:
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise ManifestError where a file exists and is not to be replaced."""
+    if path.exists() and not overwrite:
+        raise ManifestError(f"{path}: exists; pass --overwrite, or another --out.")
+
+
+def write_manifest(path: Path, gathered: Gathered, labelled: Labelled) -> Path | None:
     """Write the manifest whole, and beside it a CSV of what was left out, whose path is returned.
 
     Raises:
-        ManifestError: the file exists, or there is no case to write.
+        ManifestError: there is no case to write.
     """
-    if path.exists() and not overwrite:
-        raise ManifestError(f"{path}: exists; pass --overwrite, or another --out.")
     if not gathered.cases:
         listed = "".join(f"\n  {patient}: {reason}" for patient, reason in gathered.excluded[:20])
         raise ManifestError(f"no case can be used, nothing is written:{listed}")
@@ -132,12 +145,6 @@ def read_points(path: Path) -> dict[str, str]:
         except ValueError as cause:
             raise LabelError(f"{path}: {row[key]}: {cause}; three numbers in mm are needed.") from cause
     return points
-
-
-def _used(table: Table, read: Sequence[Target | Covariate], labels: LabelsConfig) -> list[str]:
-    targets, covariates = rules_of(labels)
-    rules = targets | covariates
-    return [table.find(rules[one.name].column) for one in read if one.name in rules]
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -46,6 +46,10 @@ NOT_THERE = "not in the table"
 log = logging.getLogger(__name__)
 
 
+class TooFewError(LabelError):
+    """A target has too few positives or negatives to be learned."""
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """A label column, read.
@@ -113,7 +117,7 @@ class Covariate:
 
     def __str__(self) -> str:
         known = self.values[~self.missing]
-        kinds = "" if self.kind == "number" else f" in {len(set(known))} categories"
+        kinds = "" if self.kind == "number" else f" of {len(set(known))} kinds"
         missing = self.cells[self.missing]
         return f"{self.name}: {len(known)} known{kinds}, {len(missing)} missing{_listed(missing)}"
 
@@ -169,11 +173,11 @@ def read_covariate(table: Table, name: str, rule: CovariateRule, *, allow_outcom
 
 
 def check_learnable(target: Target, where: str, min_cases: int) -> None:
-    """Raise LabelError where a target has fewer than `min_cases` positives or negatives."""
+    """Raise TooFewError where a target has fewer than `min_cases` positives or negatives."""
     positive, negative, _ = target.counts()
     if min(positive, negative) < min_cases:
         few, kind = (positive, "positive") if positive <= negative else (negative, "negative")
-        raise LabelError(
+        raise TooFewError(
             f"{where}: target {target}. {few} {kind} {'is' if few == 1 else 'are'} too few to learn from, at least "
             f"{min_cases} are needed. Choose another target, or lower labels.min_cases (--min-cases)."
         )

@@ -89,7 +89,7 @@ def _identity_findings(scan: Scan) -> list[Finding]:
     if not told:
         return []
     repair = "de-identify the files; no output of this program copies these tags"
-    return [Finding("doubt", f"headers may tell who this is: {', '.join(told)}", repair)]
+    return [Finding("note", f"headers may tell who this is: {', '.join(told)}", repair)]
 
 
 def _number(text: str) -> float:
