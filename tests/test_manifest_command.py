@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genomic_vit import read_lesion
+from genomic_vit import read_lesion, write_volume
 from genomic_vit.cohort.manifest import read_manifest
+from genomic_vit.config import LesionConfig
 from genomic_vit.imaging.lesion import want
 from genomic_vit.imaging.scan import open_scan
 from genomic_vit.manifest import main as manifest
-from tests.cohort_dicom import MACHINE, TOLD, ball, ct_series, grid, make_export, outline, store
+from tests.cohort_dicom import MACHINE, TOLD, ball, chest, ct_series, grid, make_export, outline, store, tell
+from tests.dicom_lesions import make_rtstruct, saved
 
 TABLE = (
     "Case ID,EGFR mutation status,KRAS mutation status,ALK translocation status,Gender,Histology ,Recurrence\n"
@@ -39,6 +41,11 @@ def table(tmp_path):
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def built(export, table, out, *more):
@@ -119,10 +126,62 @@ def test_a_tree_of_ones_own_with_rules_from_a_file(export, table, tmp_path, caps
     assert manifest([*given, "--out", str(tmp_path / "other.csv"), "--allow-outcome-columns"]) == 0
 
 
-def test_the_decathlons_layout(tmp_path):
-    from genomic_vit import write_volume
-    from tests.scans import chest
+def test_lung1_takes_the_tumour_of_an_rtstruct_by_its_name(tmp_path):
+    images = ct_series("LUNG1-001", chest(grid()))
+    store(images, tmp_path / "d/LUNG1-001/ct")
+    square = np.array([[-20.0, -10, -85], [-5, -10, -85], [-5, 5, -85], [-20, 5, -85]])
+    lung = np.array([[-38.0, -28, -85], [10, -28, -85], [10, 20, -85], [-38, 20, -85]])
+    drawn = make_rtstruct(
+        {"Lung-Left": [lung], "GTV-1": [square + np.array([0, 0, 2.5 * k]) for k in range(3)]}, images
+    )
+    tell(drawn, "LUNG1-001", "", 2)
+    store([drawn], tmp_path / "d/LUNG1-001/rt")
+    (tmp_path / "lung1.csv").write_text(
+        "PatientID,age,clinical.T.Stage,Overall.Stage,Histology,gender,Survival.time,deadstatus.event\n"
+        "LUNG1-001,78.7,2,IIIb,large cell,male,2165,1\nLUNG1-002,NA,2,I,adenocarcinoma,female,155,1\n"
+    )
+    out = tmp_path / "cases.csv"
+    given = ["lung1", "--dicom", str(tmp_path / "d"), "--labels", str(tmp_path / "lung1.csv"), "--min-cases", "1"]
+    assert manifest([*given, "--out", str(out)]) == 0
+    (row,) = rows_of(out)
+    assert (row["adenocarcinoma"], row["age"], row["sex"], row["stage"]) == ("0", "78.7", "male", "IIIb")
+    assert not set(row) & {"Survival.time", "survival", "deadstatus.event"}
+    (case,) = read_manifest(out, ()).cases
+    scan = open_scan(case.scan, wanted=want(case.lesion, LesionConfig(roi="GTV-1")))
+    inside = scan.geometry.to_lps(np.argwhere(read_lesion(case.lesion, scan, LesionConfig(roi="GTV-1")).array))
+    np.testing.assert_allclose(inside.mean(0), [-12.5, -2.5, -82.5], atol=1)
 
+
+def test_lidc_takes_one_readers_outline_a_nodule(tmp_path):
+    images = ct_series("LIDC-1", chest(grid()))
+    store(images, tmp_path / "d/LIDC-1/ct")
+    for nodule, place in ((1, (0.5, 0.45, 0.55)), (2, (0.5, 0.6, 0.3))):
+        for reader, radius_mm in enumerate((11.0, 5.0, 8.0)):
+            mask = ball(grid(), radius_mm, place).array
+            described = f"Segmentation of Nodule {nodule} - Annotation {reader}"
+            store([outline(images, mask, "LIDC-1", described)], tmp_path / f"d/LIDC-1/seg{nodule}{reader}")
+    assert manifest(["lidc", "--dicom", str(tmp_path / "d"), "--out", str(tmp_path / "cases.csv")]) == 0
+    rows = rows_of(tmp_path / "cases.csv")
+    assert [(row["case"], row["patient"], row["lesion"]) for row in rows] == [
+        ("LIDC-1_1", "LIDC-1", "d/LIDC-1/seg12/0000.dcm"), ("LIDC-1_2", "LIDC-1", "d/LIDC-1/seg22/0000.dcm"),
+    ]  # fmt: skip
+
+
+def test_damaged_files_and_flat_folders_of_several_patients_are_named(tmp_path, capsys):
+    for number in range(2):
+        for k, image in enumerate(ct_series(f"P{number}", chest(grid(number)))):
+            saved(image, make(tmp_path / "flat") / f"{number}-{k}.dcm")
+    whole = (tmp_path / "flat/0-0.dcm").read_bytes()
+    (tmp_path / "flat/broken.dcm").write_bytes(whole[:200])
+    (tmp_path / "points.csv").write_text("Patient ID,x,y,z\nP0,-20,-10,-85\nP1,-20,-10,-85\n")
+    given = ["dicom", "--dicom", str(tmp_path / "flat"), "--points", str(tmp_path / "points.csv")]
+    assert manifest([*given, "--out", str(tmp_path / "cases.csv")]) == 2
+    said = capsys.readouterr().err
+    assert "P0: its files lie beside those of other patients in flat; give each patient a folder" in said
+    assert "broken.dcm: its header" in said
+
+
+def test_the_decathlons_layout(tmp_path):
     root = tmp_path / "Task06_Lung"
     for name, volume in (("imagesTr/lung_001", chest(grid())), ("labelsTr/lung_001", ball(grid()))):
         write_volume(volume, root / f"{name}.nii.gz")

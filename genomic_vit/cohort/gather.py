@@ -16,7 +16,7 @@ from genomic_vit.cohort.manifest import ManifestError
 from genomic_vit.cohort.presets import Preset
 from genomic_vit.config import LesionConfig, UserError
 from genomic_vit.imaging.choice import Choice, Wanted, choose
-from genomic_vit.imaging.dicom import Series, read_tree
+from genomic_vit.imaging.dicom import Series, group_series, read_tree
 from genomic_vit.imaging.lesion import want
 from genomic_vit.imaging.stack import OnGap
 
@@ -68,16 +68,17 @@ def gather_dicom(
     """
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; name the one that holds the DICOM files with --dicom.")
-    by_patient: dict[str, list[Series]] = defaultdict(list)
-    excluded = []
+    frames, excluded = [], []
     units = _units(root)
     for done, unit in enumerate(units, start=1):
         tree = read_tree(unit)
-        for series in tree.series:
-            by_patient[_patient(series, root)].append(series)
+        frames += [frame for series in tree.series for frame in series.frames]
         excluded += [(path.relative_to(root).parts[0], f"{path.name}: {reason}") for path, reason in tree.damaged]
         if progress:
             progress(done, len(units))
+    by_patient: dict[str, list[Series]] = defaultdict(list)
+    for series in group_series(frames):  # whose files may lie in several folders
+        by_patient[_patient(series, root)].append(series)
     if not by_patient:
         raise ManifestError(f"{root}: holds no DICOM images; name the folder that a download or PACS export filled.")
     cases: list[Found] = []

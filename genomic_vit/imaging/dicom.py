@@ -82,7 +82,7 @@ def read_tree(root: Path) -> Tree:
             frames += found
             if not found:
                 others.append(path)
-    return Tree(tuple(_group(frames)), tuple(damaged), tuple(others))
+    return Tree(tuple(group_series(frames)), tuple(damaged), tuple(others))
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -101,7 +101,8 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (path for name in sorted(names) if (path := Path(folder, name)).is_file())
 
 
-def _group(frames: list[Frame]) -> list[Series]:
+def group_series(frames: list[Frame]) -> list[Series]:
+    """Frames, wherever they were found, as series in order of study, number and UID."""
     by_uid: dict[tuple, list[Frame]] = {}
     for frame in frames:
         key = (frame.study_uid, frame.series_uid, frame.frame_uid, frame.modality)
