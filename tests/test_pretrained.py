@@ -1,4 +1,4 @@
-"""Public checkpoints into our ViT. That transformers' own models give the same tokens was tried by hand; see docs."""
+"""Public checkpoints into our ViT. That transformers' own models give the same tokens: see ARCHITECTURE.md."""
 
 import argparse
 import os
