@@ -8,7 +8,14 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from genomic_vit.cli import parse, progress_bar, read_config_file, run_command
+from genomic_vit.cli import (
+    add_reading_options,
+    parse,
+    progress_bar,
+    read_config_file,
+    reading_options,
+    run_command,
+)
 
 UNUSABLE = 1
 SHOWN = 40  # of a larger cohort the terminal shows the worst and every unusable case
@@ -27,19 +34,18 @@ def doctor(argv: list[str]) -> list[str]:
     """Inspect a cohort, print and write the inventory; the names of the cases that cannot be used."""
     options = parse(_parser(), argv)
     config = read_config_file(options.config)
-    given = {name: getattr(options, name) for name in ("roi", "frame", "field") if getattr(options, name) is not None}
-    config = replace(config, lesion=replace(config.lesion, **given))
+    given = reading_options(options)
+    on_gap = given.pop("on_gap", config.scan.on_gap)
+    config = replace(config, lesion=replace(config.lesion, **given), scan=replace(config.scan, on_gap=on_gap))
     targets = tuple(name.strip() for name in (options.target or "").split(",") if name.strip())
 
-    from genomic_vit.data.examine import examine
-    from genomic_vit.data.inventory import Settings  # heavy imports from here on, so that --help is quick
+    from genomic_vit.data.examine import examine  # heavy imports from here on, so that --help is quick
 
     with progress_bar("inspecting cases") as progress:
         inventory = examine(
             Path(options.cohort),
             config,
             targets=targets or (config.targets if config.data and config.target else ()),
-            settings=Settings(config.slab, config.lesion, options.on_gap, config.view.window_hu),
             jobs=options.jobs,
             progress=progress,
         )
@@ -59,10 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", metavar="DIR", help="folder for doctor.csv and doctor.html, with a picture a case")
     parser.add_argument("--config", metavar="FILE", help="YAML of the run meant: labels, lesion, slab, split")
     parser.add_argument("--target", metavar="NAMES", help="label columns, with commas (default: all of 1 and 0)")
-    parser.add_argument("--roi", help="ROI or segment that is the lesion: number, name, or pattern such as GTV*")
-    parser.add_argument("--frame", choices=("lps", "ras"), help="frame of points and boxes in mm (default: lps)")
-    parser.add_argument("--field", choices=("lesion", "lung"), help="lung takes the whole lungs, without a lesion")
-    parser.add_argument("--on-gap", choices=("error", "resample"), default="error", help="scans with missing slices")
+    add_reading_options(parser)
     parser.add_argument("--jobs", type=int, default=-1, help="processes; -1 takes all cores")
     return parser
 

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lesion-series", metavar="REGEX", help="SeriesDescription of the SEG or RTSTRUCT to take")
     parser.add_argument("--roi", help="ROI or segment that is the lesion: number, name, or pattern such as GTV*")
     parser.add_argument("--frame", choices=("lps", "ras"), help="frame of points and boxes in mm (default: lps)")
-    parser.add_argument("--on-gap", choices=("error", "resample"), default="error", help="series with missing slices")
+    parser.add_argument("--on-gap", choices=("error", "resample"), help="series with missing slices: refuse, or fill")
     parser.add_argument("--plan", action="store_true", help="say what would be used, from the index of the extra idc")
     parser.add_argument("--download", action="store_true", help="fetch what the plan names into DIR (the extra idc)")
     parser.add_argument(
@@ -114,6 +114,7 @@ def _build(options: argparse.Namespace, preset) -> None:
 
     config = read_config_file(options.config)
     labels, lesion = _label_rules(options, config.labels), _lesion_rules(options, config.lesion, preset.roi)
+    on_gap = options.on_gap or config.scan.on_gap
     out = Path(options.out)
     check_free(out, overwrite=options.overwrite)
     asked = tuple(name.strip() for name in (options.target or "").split(",") if name.strip())
@@ -124,7 +125,7 @@ def _build(options: argparse.Namespace, preset) -> None:
         points = read_points(Path(options.points)) if options.points else None
         with progress_bar("reading headers") as progress:
             gathered = gather_dicom(
-                Path(options.dicom), preset, lesion, points=points, on_gap=options.on_gap, progress=progress
+                Path(options.dicom), preset, lesion, points=points, on_gap=on_gap, progress=progress
             )
     labelled = put_to_cases(*read, gathered.cases, labels) if read and gathered.cases else Labelled()
     left_out = write_manifest(out, gathered, labelled)
@@ -136,8 +137,9 @@ def _build(options: argparse.Namespace, preset) -> None:
     if left_out:
         print(f"{len(gathered.excluded)} left out, each with its reason: {left_out}")
     train = ["--data", str(out), "--target", ",".join(target.name for target in labelled.targets) or "TARGET"]
-    changed = [word for name in ("roi", "frame") if (value := getattr(lesion, name)) != getattr(LesionConfig(), name)
-               for word in (f"--lesion.{name}", value)]  # fmt: skip
+    changed = ["--on-gap", on_gap] if on_gap != "error" else []
+    changed += [word for name in ("roi", "frame") if (value := getattr(lesion, name)) != getattr(LesionConfig(), name)
+                for word in (f"--{name}", value)]  # fmt: skip
     print(f"check it:   python -m genomic_vit.doctor {shlex.join([str(out), *changed])}")
     print(f"then train: python -m genomic_vit.train --mode joint {shlex.join([*train, *changed])}")
 

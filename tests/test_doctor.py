@@ -184,6 +184,18 @@ def test_what_cannot_be_used_is_said_with_its_repair(export, tmp_path, capsys):
     assert inventory(cases, tmp_path / "again", "--on-gap", "resample")[1]["gap"]["verdict"] == "usable"
 
 
+def test_each_lesion_of_a_mask_is_a_case_where_asked(tmp_path):
+    write_volume(chest(grid()), tmp_path / "scan.nii.gz")
+    both = ball(grid(), 8.0, (0.5, 0.3, 0.3)).array | ball(grid(), 5.0, (0.5, 0.7, 0.7)).array
+    write_volume(Volume(both.astype(np.uint8), grid()), tmp_path / "mask.nii.gz")
+    cases = written(tmp_path / "cases.csv", [("A", "P", "scan.nii.gz", "mask.nii.gz", 1)], "case,patient,scan,lesion,m")
+    _, one = inventory(cases, tmp_path / "one")
+    assert list(one) == ["A"] and "the largest of 2 lesions taken" in one["A"]["findings"]
+    _, each = inventory(cases, tmp_path / "each", "--lesions", "each")
+    assert list(each) == ["A#1", "A#2"] and float(each["A#1"]["lesion_ml"]) > float(each["A#2"]["lesion_ml"])
+    assert each["A#1"]["verdict"] == each["A#2"]["verdict"] == "usable"
+
+
 def test_labels_are_counted_by_target(tmp_path, capsys):
     write_volume(chest(grid()), tmp_path / "scan.nii.gz")
     write_volume(Volume(ball(grid()).array.astype(np.uint8), grid()), tmp_path / "mask.nii.gz")

@@ -218,6 +218,12 @@ def test_wrong_input_is_refused_with_its_repair(argv, message, capsys, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_zips_are_to_be_unpacked_first(export, tmp_path, capsys):
+    shutil.make_archive(str(tmp_path / "zips" / "R1"), "zip", export / "R1")
+    assert manifest(["dicom", "--dicom", str(tmp_path / "zips"), "--out", str(tmp_path / "cases.csv")]) == 2
+    assert "unpack its 1 zip or tar files first" in capsys.readouterr().err
+
+
 def test_nothing_is_written_where_no_case_can_be_used_or_the_file_is_there(export, table, tmp_path, capsys):
     only = tmp_path / "only"
     shutil.copytree(export / "R4", only / "R4")

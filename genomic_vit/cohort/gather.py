@@ -15,6 +15,7 @@ import pydicom
 from genomic_vit.cohort.manifest import ManifestError
 from genomic_vit.cohort.presets import Preset
 from genomic_vit.config import LesionConfig, UserError
+from genomic_vit.imaging.archive import is_archive
 from genomic_vit.imaging.choice import Choice, Wanted, choose
 from genomic_vit.imaging.dicom import Series, group_series, read_tree
 from genomic_vit.imaging.lesion import want
@@ -68,19 +69,21 @@ def gather_dicom(
     """
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; name the one that holds the DICOM files with --dicom.")
-    frames, excluded = [], []
+    frames, excluded, packed = [], [], 0
     units = _units(root)
     for done, unit in enumerate(units, start=1):
         tree = read_tree(unit)
         frames += [frame for series in tree.series for frame in series.frames]
         excluded += [(path.relative_to(root).parts[0], f"{path.name}: {reason}") for path, reason in tree.damaged]
+        packed += sum(is_archive(path) for path in tree.others)
         if progress:
             progress(done, len(units))
     by_patient: dict[str, list[Series]] = defaultdict(list)
     for series in group_series(frames):  # whose files may lie in several folders
         by_patient[_patient(series, root)].append(series)
     if not by_patient:
-        raise ManifestError(f"{root}: holds no DICOM images; name the folder that a download or PACS export filled.")
+        hint = f"unpack its {packed} zip or tar files first" if packed else "name the folder that an export filled"
+        raise ManifestError(f"{root}: holds no DICOM images; {hint}.")
     cases: list[Found] = []
     known = points or {}
     for patient in sorted(by_patient):

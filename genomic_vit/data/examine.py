@@ -17,8 +17,9 @@ from genomic_vit.cohort.manifest import COLUMNS, Case, Cohort, read_manifest
 from genomic_vit.cohort.presets import PRESETS
 from genomic_vit.cohort.table import read_table
 from genomic_vit.config import RunConfig
+from genomic_vit.data.case import Reading
 from genomic_vit.data.findings import Finding
-from genomic_vit.data.inventory import NO_LESION, CaseReport, Settings, find_twins_of, inspect
+from genomic_vit.data.inventory import NO_LESION, CaseReport, find_twins_of, inspect
 
 PICTURE_PX = 128  # side of a tile, for pictures that show what is there
 Progress = Callable[[int, int], None]
@@ -42,7 +43,6 @@ def examine(
     config: RunConfig,
     *,
     targets: tuple[str, ...] = (),
-    settings: Settings | None = None,
     jobs: int = -1,
     progress: Progress | None = None,
 ) -> Inventory:
@@ -50,50 +50,52 @@ def examine(
 
     Args:
         cohort: a manifest CSV, a DICOM tree, or an unpacked Decathlon task.
-        config: the run meant: its labels and split, and how lesions are read and slabs cut.
+        config: the run meant: its labels and split, and how scans and lesions are read and slabs cut.
         targets: label columns to count; empty counts every column of 1 and 0.
-        settings: how cases are read; None takes the config's.
         jobs: processes, -1 for all cores.
         progress: called with (done, total).
 
     Raises:
         ManifestError, LabelError: the manifest, the folder or a label cannot be read.
     """
-    settings = settings or Settings(config.slab, config.lesion)
-    settings = replace(settings, slab=replace(settings.slab, tile_px=PICTURE_PX))
+    reading = Reading.of(config)
     if cohort.is_dir():
-        found, left_out = _in_folder(cohort, settings)
+        found, left_out = _in_folder(cohort, reading)
         labelled, remarks = _unlabelled(found), []
     else:
-        labelled, remarks = _in_manifest(cohort, config, settings, targets)
+        labelled, remarks = _in_manifest(cohort, config, targets)
         found = [Found(case.case, case.patient, case.scan, case.lesion or None) for case in labelled.cases]
         left_out = ()
-    reports = []
-    for report in Parallel(n_jobs=jobs, return_as="generator")(delayed(_inspect)(case, settings) for case in found):
-        reports.append(report)
+    fine = replace(reading, slab=replace(reading.slab, tile_px=PICTURE_PX))
+    work = (delayed(_inspect)(case, fine, config.view.window_hu) for case in found)
+    reports: list[CaseReport] = []
+    rows: list[int] = []  # of the manifest, of each report
+    for row, some in enumerate(Parallel(n_jobs=jobs, return_as="generator")(work)):
+        reports += [_with_labels(report, labelled, row) for report in some]
+        rows += [row] * len(some)
         if progress:
-            progress(len(reports), len(found))
-    reports = find_twins_of(reports, [case.scan for case in found], _folds(labelled, config))
-    reports = [_with_labels(report, labelled, row) for row, report in enumerate(reports)]
+            progress(row + 1, len(found))
+    folds = _folds(labelled, config)
+    reports = find_twins_of(reports, [found[row].scan for row in rows], [folds[row] for row in rows])
     return Inventory(tuple(_with_left_out(reports, left_out)), tuple(remarks))
 
 
-def _inspect(case: Found, settings: Settings) -> CaseReport:
+def _inspect(case: Found, reading: Reading, window_hu: tuple[float, float]) -> list[CaseReport]:
     readers = logging.getLogger("genomic_vit.imaging")
     level = readers.level
     readers.setLevel(logging.ERROR)  # what they warn of is in the report
     try:
-        return inspect(case.case, case.patient, case.scan, case.lesion, settings)
+        return inspect(case.case, case.patient, case.scan, case.lesion, reading, window_hu)
     finally:
         readers.setLevel(level)
 
 
-def _in_folder(folder: Path, settings: Settings) -> tuple[list[Found], tuple[tuple[str, str], ...]]:
+def _in_folder(folder: Path, reading: Reading) -> tuple[list[Found], tuple[tuple[str, str], ...]]:
     """Cases of a Decathlon task or a DICOM tree, and (patient, reason) of what is left out."""
     if any((folder / place).is_dir() for place in ("imagesTr", "Task06_Lung")):
         gathered = gather_msd(folder)
     else:
-        gathered = gather_dicom(folder, PRESETS["dicom"], settings.lesion, on_gap=settings.on_gap, lesionless=True)
+        gathered = gather_dicom(folder, PRESETS["dicom"], reading.lesion, on_gap=reading.on_gap, lesionless=True)
     return list(gathered.cases), gathered.excluded
 
 
@@ -102,11 +104,9 @@ def _unlabelled(found: Sequence[Found]) -> Cohort:
     return Cohort(cases, (), np.zeros((len(cases), 0)))
 
 
-def _in_manifest(
-    path: Path, config: RunConfig, settings: Settings, targets: tuple[str, ...]
-) -> tuple[Cohort, list[str]]:
+def _in_manifest(path: Path, config: RunConfig, targets: tuple[str, ...]) -> tuple[Cohort, list[str]]:
     """The manifest's cases with their labels, and what to say of the labels."""
-    needs_lesion = settings.lesion.field == "lesion"
+    needs_lesion = config.lesion.field == "lesion"
     if targets:
         labels = replace(config.labels, min_cases=1)  # counted, not refused
         given = (config.positive, config.negative)

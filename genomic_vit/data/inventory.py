@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from genomic_vit.config import LesionConfig, SlabConfig, UserError, ViewConfig
+from genomic_vit.config import UserError, ViewConfig
+from genomic_vit.data.case import Reading
 from genomic_vit.data.findings import Finding, lesion_findings, oblique_deg, scan_findings
 from genomic_vit.data.fingerprint import Fingerprint, find_twins, fingerprint
 from genomic_vit.data.picture import nine_slices
 from genomic_vit.data.slab import Slab, cut_planned, plan_slab
 from genomic_vit.imaging.lesion import Lesion, read_lesions, want
 from genomic_vit.imaging.scan import Scan, Wanted, open_scan
-from genomic_vit.imaging.stack import OnGap
 
 NO_LESION = Finding("unusable", "there is no lesion", "draw it, name a point in the manifest, or pass --field lung")
 
@@ -50,46 +50,56 @@ class CaseReport:
         return "unusable" if "unusable" in grades else "doubtful" if "doubt" in grades else "usable"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How cases are read and shown."""
-
-    slab: SlabConfig = field(default_factory=SlabConfig)
-    lesion: LesionConfig = field(default_factory=LesionConfig)
-    on_gap: OnGap = "error"
-    window_hu: tuple[float, float] = ViewConfig.window_hu
-
-
-def inspect(case: str, patient: str, scan: Path, lesion: Path | str | None, settings: Settings) -> CaseReport:
+def inspect(
+    case: str,
+    patient: str,
+    scan: Path,
+    lesion: Path | str | None,
+    reading: Reading,
+    window_hu: tuple[float, float] = ViewConfig.window_hu,
+) -> list[CaseReport]:
     """Open a case as training would, and report; nothing is raised for a bad case.
 
     Args:
         case, patient: names.
         scan: what `open_scan` takes.
         lesion: what `read_lesions` takes; None where there is none.
-        settings: how to read.
+        reading: how to read.
+        window_hu: grey values of the picture.
+
+    Returns:
+        One report, or with `lesion.lesions` each one of every lesion (CASE#1, CASE#2 …).
     """
     facts: dict[str, str] = {}
     findings: list[Finding] = []
-    wanted, slab, prints = None, None, None
-    if lesion is None and settings.lesion.field == "lesion":
+    wanted, cut, prints = None, [], None
+    if lesion is None and reading.lesion.field == "lesion":
         findings.append(NO_LESION)
     else:
         try:
-            wanted = want(lesion or "", settings.lesion)
+            wanted = want(lesion or "", reading.lesion)
         except UserError as problem:
             findings.append(_unusable(problem, lesion))
     try:
-        opened = _open(scan, wanted, settings, findings)
+        opened = _open(scan, wanted, reading, findings)
         facts |= _scan_facts(opened)
         findings += scan_findings(opened)
         prints = fingerprint(opened)
         if not any(finding.grade == "unusable" for finding in findings):
-            slab = _cut(opened, lesion or "", settings, facts, findings)
+            cut = _cut(opened, lesion or "", reading)
     except UserError as problem:
         findings.append(_unusable(problem, scan))
-    shown = None if slab is None else nine_slices(slab, settings.window_hu)
-    return CaseReport(case, patient, facts, tuple(findings), shown, _lesion_key(slab), prints)
+    if not cut:
+        return [CaseReport(case, patient, facts, tuple(findings), prints=prints)]
+    reports = []
+    for found, slab in cut:
+        its = _lesion_facts(found, slab)
+        name = f"{case}#{found.name}" if found.name else case
+        told = (*findings, *lesion_findings(found, slab, float(its["lesion_ml"])))
+        reports.append(
+            CaseReport(name, patient, facts | its, told, nine_slices(slab, window_hu), _lesion_key(slab), prints)
+        )
+    return reports
 
 
 def find_twins_of(reports: Sequence[CaseReport], scans: Sequence[Path], folds: Sequence[int]) -> list[CaseReport]:
@@ -133,23 +143,26 @@ def _lesion_key(slab: Slab | None) -> str:
     return hashlib.blake2b(place.tobytes() + np.packbits(slab.lesion).tobytes(), digest_size=16).hexdigest()
 
 
-def _cut(scan: Scan, lesion: Path | str, settings: Settings, facts: dict, findings: list[Finding]) -> Slab:
-    """The case's slab, read as training reads it; facts and findings are added to."""
-    found = read_lesions(lesion, scan, settings.lesion)[0]
-    facts |= _lesion_facts(found)
-    plan = plan_slab(scan.geometry, found.mask, settings.slab)
-    slab = cut_planned(plan, scan.read(*plan.slices(scan.geometry)), found.mask, found.measured)
-    facts["lesion_hu"] = f"{np.median(slab.hu[slab.lesion]):.0f}"
-    findings += lesion_findings(found, slab, float(facts["lesion_ml"]))
-    return slab
+def _cut(scan: Scan, lesion: Path | str, reading: Reading) -> list[tuple[Lesion, Slab]]:
+    """The lesions with their slabs, read as training reads them.
+
+    Raises:
+        UserError: lesion or voxels cannot be read.
+    """
+    cut = []
+    for found in read_lesions(lesion, scan, reading.lesion):
+        plan = plan_slab(scan.geometry, found.mask, reading.slab)
+        part = scan.read(*plan.slices(scan.geometry)) if scan.identity else scan.read()
+        cut.append((found, cut_planned(plan, part, found.mask, found.measured)))
+    return cut
 
 
-def _open(scan: Path, wanted: Wanted | None, settings: Settings, findings: list[Finding]) -> Scan:
+def _open(scan: Path, wanted: Wanted | None, reading: Reading, findings: list[Finding]) -> Scan:
     """The scan; where only --on-gap resample makes it readable, that is found, and the scan comes filled."""
     try:
-        return open_scan(scan, wanted=wanted, on_gap=settings.on_gap)
+        return open_scan(scan, wanted=wanted, on_gap=reading.on_gap)
     except UserError as problem:
-        if settings.on_gap == "resample":
+        if reading.on_gap == "resample":
             raise
         try:
             filled = open_scan(scan, wanted=wanted, on_gap="resample")
@@ -176,7 +189,7 @@ def _scan_facts(scan: Scan) -> dict[str, str]:
     return facts
 
 
-def _lesion_facts(lesion: Lesion) -> dict[str, str]:
+def _lesion_facts(lesion: Lesion, slab: Slab) -> dict[str, str]:
     mask = lesion.mask
     volume_ml = float(mask.array.sum() * np.prod(mask.geometry.spacing_mm)) / 1000
     slices = mask.canonical().array.any(axis=(1, 2)).sum()
@@ -185,6 +198,7 @@ def _lesion_facts(lesion: Lesion) -> dict[str, str]:
         "lesion_ml": f"{volume_ml:.2f}",
         "lesion_slices": str(int(slices)),
         "lesion_in_scan": f"{lesion.share:.0%}",
+        "lesion_hu": f"{np.median(slab.hu[slab.lesion]):.0f}",
     }
 
 
