@@ -390,19 +390,6 @@ class LabelsConfig:
         names = [*self.targets, *self.covariates]
         taken = [name for name in names if names.count(name) > 1 or name in ("case", "patient", "scan", "lesion")]
         _require(not taken, f"labels: {sorted(set(taken))} names two things, or a column of the manifest; rename it")
-        _require(
-            self.table is not None or (self.sheet is None and self.key is None),
-            "labels.sheet and labels.key belong to labels.table; name the table too",
-        )
-        _require(
-            self.table is not None or self.preset is None,
-            f"labels.preset {self.preset!r} reads the collection's clinical table; name it as labels.table",
-        )
-        _require(
-            self.table is None or bool(self.targets or self.covariates or self.preset),
-            f"labels.table is {self.table!r} but nothing is read from it; give labels.targets, labels.covariates "
-            "or labels.preset",
-        )
 
 
 @dataclass(frozen=True)

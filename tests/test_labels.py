@@ -2,6 +2,7 @@
 
 import csv
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from genomic_vit.cohort.labels import OUTCOME, check_learnable, read_covariate, 
 from genomic_vit.cohort.manifest import ManifestError
 from genomic_vit.cohort.presets import PRESETS
 from genomic_vit.cohort.table import LabelError, read_table
-from genomic_vit.config import ConfigError, CovariateRule, LabelsConfig, TargetRule, from_tree, plain_text
+from genomic_vit.config import ConfigError, CovariateRule, LabelsConfig, TargetRule, UserError, from_tree, plain_text
 
 RADIOGENOMICS = PRESETS["nsclc-radiogenomics"]
 CLINICAL = (
@@ -176,6 +177,20 @@ def test_a_table_is_put_to_the_cases_by_patient(clinical, tmp_path, caplog):
         read_cohort(cases, ("EGFR",), LabelsConfig(str(clinical), targets={"EGFR": EGFR}))
 
 
+@pytest.mark.parametrize(
+    ("labels", "target", "message"),
+    [
+        ({"key": "MRN"}, "plain", "labels.key belongs to a clinical table; name it as labels.table"),
+        ({"preset": "lung1"}, "plain", "labels.preset belongs to a clinical table"),
+        ({"table": "clinical.csv"}, "plain", "nothing is read from it; give labels.targets"),
+        ({"table": "clinical.csv", "targets": {"EGFR": EGFR}}, "EGRF", r"no target column 'EGRF'.* section has: EGFR"),
+    ],
+)
+def test_labels_that_say_too_little_are_refused(labels, target, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        read_cohort(manifest(tmp_path, ["R-1", "R-2"]), (target,), LabelsConfig(**labels))
+
+
 def test_names_that_never_meet_are_shown_side_by_side(clinical, tmp_path):
     rules = LabelsConfig(str(clinical), targets={"EGFR": EGFR})
     with pytest.raises(LabelError, match=r"none of 1 patients stands in column .*named X-1; the table has R-1"):
@@ -217,7 +232,6 @@ def test_the_rules_come_from_a_config_file(tmp_path):
         ("column: EGFR status", "colum: EGFR status", "unknown setting labels.targets.EGFR.colum; did you mean"),
         ("column: Age, ", "", "labels.covariates.age lacks column; add it"),
         ("negative: Wildtype", "negative: mutant", r"\['mutant'\] means positive and negative"),
-        ("table: clinical.csv", "key: x", "labels.key belong to labels.table"),
         ("negative: Wildtype", "negative: no", "put the text in quotes"),
         ("age: {", "EGFR: {", r"labels: \['EGFR'\] names two things"),
         ("age: {", "patient: {", r"labels: \['patient'\] names two things, or a column of the manifest"),
@@ -225,3 +239,11 @@ def test_the_rules_come_from_a_config_file(tmp_path):
     ]:
         with pytest.raises(ConfigError, match=message):
             from_tree(yaml.safe_load(text.replace(old, new)), "x.yaml")
+
+
+def test_the_rules_in_the_documentation_are_rules():
+    import yaml
+
+    text = (Path(__file__).parent.parent / "docs/cohort.md").read_text().split("```yaml\n")[1].split("```")[0]
+    labels = from_tree(yaml.safe_load(text), "docs/cohort.md").labels
+    assert labels.targets["EGFR"].positive == ("Mutant", "L858R", "Exon 19 del") and labels.key == "MRN"

@@ -218,6 +218,13 @@ def test_wrong_input_is_refused_with_its_repair(argv, message, capsys, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_table_without_rules_is_refused_before_any_header_is_read(export, table, tmp_path, capsys):
+    given = ["dicom", "--dicom", str(export), "--labels", str(table), "--out", str(tmp_path / "cases.csv")]
+    assert manifest(given) == 2
+    said = capsys.readouterr().err
+    assert "nothing is read from it; give labels.targets" in said and "reading headers" not in said
+
+
 def test_zips_are_to_be_unpacked_first(export, tmp_path, capsys):
     shutil.make_archive(str(tmp_path / "zips" / "R1"), "zip", export / "R1")
     assert manifest(["dicom", "--dicom", str(tmp_path / "zips"), "--out", str(tmp_path / "cases.csv")]) == 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genomic_vit.cohort.gather import Found, Gathered
-from genomic_vit.cohort.labelled import find_key, rows_by_patient, rules_of
+from genomic_vit.cohort.labelled import check_table, find_key, rows_by_patient, rules_of
 from genomic_vit.cohort.labels import Covariate, Target, TooFewError, check_learnable, pick, read_covariate, read_target
 from genomic_vit.cohort.manifest import COLUMNS, ManifestError
 from genomic_vit.cohort.table import LabelError, Table, read_table, write_rows
@@ -45,6 +45,7 @@ def read_labels(labels: LabelsConfig, asked: tuple[str, ...] = ()) -> tuple[Tabl
     table = read_table(labels.table, labels.sheet)
     find_key(table, labels.key)
     target_rules, covariate_rules = rules_of(labels)
+    check_table(labels, has_rules=bool(target_rules or covariate_rules))
     rules = pick(asked, target_rules, table.where) if asked else target_rules
     read, covariates, refused, lacking = [], [], [], []
     for name, rule in rules.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genomic_vit.cohort.labels import Covariate, Target, pick, read_covariate, read_target
-from genomic_vit.cohort.manifest import Cohort, check_classes, read_manifest
+from genomic_vit.cohort.manifest import Cohort, ManifestError, check_classes, read_manifest
 from genomic_vit.cohort.presets import PRESETS, Preset
 from genomic_vit.cohort.table import LabelError, Table, read_table
 from genomic_vit.config import CovariateRule, LabelsConfig, TargetRule, plain_text
@@ -47,9 +47,15 @@ def read_cohort(
         ManifestError, LabelError: manifest or table cannot be used as asked, or a target has too few cases.
     """
     target_rules, covariate_rules = rules_of(labels)
+    check_table(labels, has_rules=bool(target_rules or covariate_rules))
     ruled = {plain_text(name) for name in target_rules}
     plain = tuple(name for name in targets if plain_text(name) not in ruled)
-    cohort = read_manifest(path, plain, positive, negative, needs_lesion=needs_lesion)
+    try:
+        cohort = read_manifest(path, plain, positive, negative, needs_lesion=needs_lesion)
+    except ManifestError as problem:
+        if "no target column" not in str(problem) or not target_rules:
+            raise
+        raise ManifestError(f"{problem} The labels section has: {', '.join(target_rules)}.") from None
     if len(plain) == len(targets) and not covariate_rules:
         return cohort
     table = read_table(labels.table or path, labels.sheet)
@@ -69,6 +75,18 @@ def read_cohort(
     by_rule = Cohort(cohort.cases, tuple(here), whole.labels[:, ruled_columns])
     check_classes(by_rule, table.where, minimum=labels.min_cases)
     return whole
+
+
+def check_table(labels: LabelsConfig, *, has_rules: bool) -> None:
+    """Raise LabelError where settings of a table are given without it, or a table without rules."""
+    of_table = [name for name in ("sheet", "key", "preset") if getattr(labels, name) is not None]
+    if labels.table is None and of_table:
+        raise LabelError(f"labels.{of_table[0]} belongs to a clinical table; name it as labels.table")
+    if labels.table is not None and not has_rules:
+        raise LabelError(
+            f"labels.table is {labels.table!r} but nothing is read from it; give labels.targets, labels.covariates or "
+            "labels.preset"
+        )
 
 
 def rules_of(labels: LabelsConfig) -> tuple[dict[str, TargetRule], dict[str, CovariateRule]]:
