@@ -87,8 +87,7 @@ def gather_dicom(
     cases: list[Found] = []
     known = points or {}
     for patient in sorted(by_patient):
-        others = {series.first.path.parent for other in by_patient if other != patient for series in by_patient[other]}
-        found, reasons = _patient_cases(patient, by_patient[patient], others, preset, options, known, on_gap)
+        found, reasons = _patient_cases(patient, by_patient, preset, options, known, on_gap)
         if not found and lesionless:
             found = [Found(patient, patient, _folder(by_patient[patient]), None)]
         cases += found
@@ -135,14 +134,14 @@ def _patient(series: Series, root: Path) -> str:
 
 def _patient_cases(
     patient: str,
-    series: list[Series],
-    others: set[Path],
+    by_patient: Mapping[str, list[Series]],
     preset: Preset,
     options: LesionConfig,
     points: Mapping[str, str],
     on_gap: OnGap,
 ) -> tuple[list[Found], list[str]]:
     """Cases of one patient, and why what lies there gives none."""
+    series = by_patient[patient]
     lesions: list[Path | str] = _lesion_files(series, preset)
     reasons = []
     if not lesions and patient in points:
@@ -156,7 +155,7 @@ def _patient_cases(
     for lesion in lesions:
         try:
             wanted = want(lesion, options)
-            choice, scan = _scan_of(series, wanted, others, on_gap)
+            choice, scan = _scan_of(patient, by_patient, wanted, on_gap)
         except UserError as problem:
             reasons.append(str(problem))
             continue
@@ -183,21 +182,28 @@ def _lesion_files(series: list[Series], preset: Preset) -> list[Path]:
     ]
 
 
-def _scan_of(series: list[Series], wanted: Wanted, others: set[Path], on_gap: OnGap) -> tuple[Choice, Path]:
+def _scan_of(
+    patient: str, by_patient: Mapping[str, list[Series]], wanted: Wanted, on_gap: OnGap
+) -> tuple[Choice, Path]:
     """The chosen series and the folder to open it by.
 
     Raises:
         UserError: no series can be the scan, or its folder is shared with other patients.
     """
-    choice = choose(tuple(series), wanted, on_gap)
+    choice = choose(tuple(by_patient[patient]), wanted, on_gap)
     if not isinstance(choice, Choice):
         listed = "; ".join(f"{name}: {reason}" for name, reason in choice if "it is no CT" not in reason)
         raise UserError(f"no series can be the scan: {listed or 'there is no CT'}")
     folder = _folder([choice.chosen.series])
-    shared = any(folder == other or folder in other.parents for other in others)
-    if shared and not (wanted.series_uid or wanted.sop_uids):
+    if not (wanted.series_uid or wanted.sop_uids) and _shared(folder, patient, by_patient):
         raise UserError(f"its files lie beside those of other patients in {folder.name}; give each patient a folder")
     return choice, folder
+
+
+def _shared(folder: Path, patient: str, by_patient: Mapping[str, list[Series]]) -> bool:
+    """Whether files of another patient lie in a folder, or below it."""
+    others = (one.first.path for other, series in by_patient.items() if other != patient for one in series)
+    return any(folder in path.parents for path in others)
 
 
 def _folder(series: list[Series]) -> Path:
