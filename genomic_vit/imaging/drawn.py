@@ -133,10 +133,11 @@ def cropped(volume: Volume) -> Volume:
 
 def bounds(mask: np.ndarray) -> tuple[slice, ...]:
     """The smallest block that holds every voxel of a mask (bool, any number of axes, not empty)."""
-    box = []
-    for axis in range(mask.ndim):
-        touched = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(touched[0]), int(touched[-1]) + 1))
+    box = [slice(None)] * mask.ndim
+    for axis in range(mask.ndim):  # each within the bounds of those before: the first cut leaves little to look at
+        part = mask[tuple(box)]
+        touched = np.flatnonzero(part.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box[axis] = slice(int(touched[0]), int(touched[-1]) + 1)
     return tuple(box)
 
 

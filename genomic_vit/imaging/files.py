@@ -22,11 +22,11 @@ class ImageFile:
 
     Args:
         geometry: of its array.
-        load: gives the voxels, float32 `[z y x]`.
+        load: gives the voxels `[z y x]`, float32, or of the file's own type where True is given.
     """
 
     geometry: Geometry
-    load: Callable[[], np.ndarray]
+    load: Callable[..., np.ndarray]
 
 
 def is_image(path: Path) -> bool:
@@ -46,7 +46,8 @@ def open_image(path: Path, error: type[UserError]) -> ImageFile:
         raise error(f"{path}: not an image format known here; use {' '.join(SUFFIXES)} or a folder of DICOM files.")
     nifti = path.name.lower().endswith((".nii", ".nii.gz"))
     geometry = _guarded(path, error, lambda: nifti_geometry(path, error) if nifti else _sitk_geometry(path, error))
-    return ImageFile(geometry, lambda: _guarded(path, error, lambda: nifti_array(path) if nifti else _sitk_array(path)))
+    read = nifti_array if nifti else _sitk_array
+    return ImageFile(geometry, lambda as_stored=False: _guarded(path, error, lambda: read(path, as_stored)))
 
 
 def read_image(path: Path, error: type[UserError]) -> Volume:
@@ -82,6 +83,7 @@ def _sitk_geometry(path: Path, error: type[UserError]) -> Geometry:
     )
 
 
-def _sitk_array(path: Path) -> np.ndarray:
+def _sitk_array(path: Path, as_stored: bool) -> np.ndarray:
     array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-    return array.reshape(array.shape[-3:]).astype(np.float32)
+    array = array.reshape(array.shape[-3:])
+    return array if as_stored else array.astype(np.float32)

@@ -45,8 +45,8 @@ def find_lungs(scan: Volume | Scan) -> Drawn:
     """Both lungs with their vessels and airways, found on voxels of about 2.5 mm.
 
     Voxels below -400 HU that are not joined to the air at the sides of the scan; of these the largest piece and, where
-    that lies on one side only, the next on the other; closed over 8 mm, holes within slices filled. A tumour on the
-    pleura thicker than that stays outside.
+    that lies on one side only, the next on the other; closed with a ball of 8 mm radius, holes within slices filled.
+    A tumour on the pleura that is thicker than 16 mm stays outside.
 
     Args:
         scan: HU; of a DICOM scan a few slices are held at a time.

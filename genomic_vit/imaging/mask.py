@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from genomic_vit.imaging.chosen import Entry, choose
 from genomic_vit.imaging.drawn import Drawn, bounds, part_of
 from genomic_vit.imaging.errors import LesionError
-from genomic_vit.imaging.files import open_image, read_image
+from genomic_vit.imaging.files import open_image
 from genomic_vit.imaging.scan import Wanted
 from genomic_vit.imaging.volume import Volume
 
@@ -30,12 +30,14 @@ def read_mask(path: Path, roi: str | None) -> Drawn:
     Raises:
         LesionError: the mask is unreadable or empty, or has no such label.
     """
-    image = read_image(path, LesionError)
-    if not (image.array > 0).any():
+    image = open_image(path, LesionError)
+    values = image.load(True)  # as stored: a whole mask as float32 would take four times the memory
+    above = values if values.dtype.kind in "bu" else values > 0
+    if not above.any():
         raise LesionError(f"{path}: the mask is empty (no voxel above 0); draw the lesion, or name another file.")
-    box = bounds(image.array > 0)
+    box = bounds(above)
     first = np.array([side.start for side in box])
-    array = image.array[box]
+    array = values[box]
     lesion, notes = _lesion(array, path, roi)
     return Drawn(Volume(lesion, part_of(image.geometry, first, array.shape)), "outline", notes)
 

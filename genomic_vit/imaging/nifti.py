@@ -35,14 +35,14 @@ def nifti_geometry(path: Path, error: type[UserError]) -> Geometry:
     return Geometry(shape[:3][::-1], spacing_mm[::-1], RAS_FROM_LPS @ affine[:3, 3], direction)
 
 
-def nifti_array(path: Path) -> np.ndarray:
-    """Voxels, float32 `[z y x]`, by scl_slope and scl_inter."""
+def nifti_array(path: Path, as_stored: bool = False) -> np.ndarray:
+    """Voxels `[z y x]` by scl_slope and scl_inter, float32, or of the file's own type where it does not scale them."""
     if path.name.lower().endswith(".gz"):  # whole, so that gzip's checksum is verified; nibabel stops short of it
         kind = type(nib.load(path))
         image = kind.from_bytes(gzip.decompress(path.read_bytes()))
     else:
         image = nib.load(path)
-    array = image.get_fdata(dtype=np.float32, caching="unchanged")
+    array = np.asanyarray(image.dataobj) if as_stored else image.get_fdata(dtype=np.float32, caching="unchanged")
     return array.reshape(array.shape[:3]).transpose(2, 1, 0)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,12 +16,13 @@ from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.imaging.planes import Planes, on_grid, reaches
 from genomic_vit.imaging.scan import SeriesIdentity, Wanted
 
-if TYPE_CHECKING:  # highdicom takes half a second to import; a mask image need not pay it
-    from highdicom.seg import Segmentation
+if TYPE_CHECKING:
     from pydicom import Dataset
 
 HALF = 0.5  # of a FRACTIONAL segment's maximum, occupancy or probability alike: from here on a pixel is lesion
 SAME_PLANE_MM = 0.02
+# Transfer syntaxes that store plain pixels, and how many bytes of tag and length stand before these
+PLAIN = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, "1.2.840.10008.1.2.2": 12}
 LABELMAP = 0  # the segment number of a frame whose pixels hold segment numbers
 
 
@@ -67,10 +69,9 @@ def read_seg(path: Path, scan: Geometry, identity: SeriesIdentity | None, roi: s
     said, frames = _references(seg), _frames(seg, path)
     notes = check_belongs(said, identity, where)
     chosen, of_choice = choose(_entries(seg, frames), roi, "segment", where)
-    kept = _frames_of(frames, chosen)
-    masks = _pixels(seg, kept, {entry.number for entry in chosen})
+    kept, masks = _pixels(path, seg, _frames_of(frames, chosen), {entry.number for entry in chosen})
     named = " and ".join(map(str, chosen))
-    if not masks.any():
+    if not len(kept):
         raise LesionError(f"{where}: segment {named} is empty (no pixel set); draw the lesion, or name another.")
     spacing_mm = _spacing_mm(frames, scan, identity is None or said.name(identity))
     mask = on_grid(_stack(frames, kept, masks, spacing_mm), scan)
@@ -85,40 +86,24 @@ def read_seg(path: Path, scan: Geometry, identity: SeriesIdentity | None, roi: s
     return Drawn(mask, "outline", (*notes, *of_choice))
 
 
-def _open(path: Path) -> Segmentation:
-    """The SEG, its frames still on disk; in memory where they do not end on whole bytes (highdicom misreads those)."""
-    seg = _segread(path, lazy=True)
-    whole_bytes = seg.BitsAllocated > 1 or seg.Rows * seg.Columns % 8 == 0
-    return seg if whole_bytes else _segread(path, lazy=False)
-
-
-def _segread(path: Path, lazy: bool) -> Segmentation:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # highdicom's on names of persons and the like
-        from highdicom.seg import segread
-
-        try:
-            return segread(path, lazy_frame_retrieval=lazy)
-        except Exception:
-            _check_places(path)
-            raise
-
-
-def _check_places(path: Path) -> None:
-    """Raise LesionError if the reason why a SEG cannot be read is that its frames have no place in the patient."""
+def _open(path: Path) -> Dataset:
+    """All but the pixels, which are known to be there in full (a decoder of single frames would not notice)."""
     from pydicom import dcmread
 
-    try:
-        head = dcmread(path, stop_before_pixels=True)
-        head.PerFrameFunctionalGroupsSequence = head.PerFrameFunctionalGroupsSequence[:1]
-        _frames(head, path)
-    except LesionError:
-        raise
-    except Exception:  # damaged in another way, which the caller says
-        return
+    with path.open("rb") as file:
+        seg = dcmread(file, stop_before_pixels=True)
+        begin = file.tell()
+        left = file.seek(0, os.SEEK_END) - begin
+    needed = -(-int(seg.NumberOfFrames) * seg.Rows * seg.Columns * seg.BitsAllocated // 8)
+    held = left - PLAIN.get(seg.file_meta.TransferSyntaxUID, left - needed)
+    if held < needed:
+        raise LesionError(
+            f"{path}: is damaged or cut short ({held} of {needed} bytes of pixels); copy or export it again."
+        )
+    return seg
 
 
-def _references(seg: Segmentation) -> References:
+def _references(seg: Dataset) -> References:
     series = tuple(str(item.SeriesInstanceUID) for item in seg.get("ReferencedSeriesSequence", ()))
     sops = {
         str(instance.ReferencedSOPInstanceUID)
@@ -131,7 +116,7 @@ def _references(seg: Segmentation) -> References:
     return References(series, frozenset(sops), str(seg.get("FrameOfReferenceUID", "")) or None)
 
 
-def _frames(seg: Segmentation, path: Path) -> Frames:
+def _frames(seg: Dataset, path: Path) -> Frames:
     shared = seg.SharedFunctionalGroupsSequence[0] if seg.get("SharedFunctionalGroupsSequence") else None
     corners_mm, turned, pixels_mm, segments = [], [], [], []
     for frame in seg.PerFrameFunctionalGroupsSequence:
@@ -171,7 +156,7 @@ def _group(name: str, frame: Dataset, shared: Dataset | None) -> Dataset | None:
     return None
 
 
-def _entries(seg: Segmentation, frames: Frames) -> list[Entry]:
+def _entries(seg: Dataset, frames: Frames) -> list[Entry]:
     """Segments that have a frame."""
     drawn = set(frames.segments.tolist())
     entries = [Entry(int(item.SegmentNumber), str(item.get("SegmentLabel", ""))) for item in seg.SegmentSequence]
@@ -183,18 +168,31 @@ def _frames_of(frames: Frames, chosen: list[Entry]) -> np.ndarray:
     return np.flatnonzero(np.isin(frames.segments, [LABELMAP, *(entry.number for entry in chosen)]))
 
 
-def _pixels(seg: Segmentation, kept: np.ndarray, numbers: set[int]) -> np.ndarray:
-    """Masks of some frames, bool `[k y x]`."""
-    masks = np.zeros((len(kept), seg.Rows, seg.Columns), dtype=bool)
-    for mask, frame in zip(masks, kept, strict=True):
-        values = seg.get_stored_frame(int(frame) + 1)
+def _pixels(path: Path, seg: Dataset, of_segment: np.ndarray, numbers: set[int]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Which of some frames are not empty, and their masks, bool `[y x]`."""
+    kept, masks = [], []
+    for frame, values in zip(of_segment, _stored(path, seg, of_segment), strict=True):
         if seg.SegmentationType == "FRACTIONAL":
-            mask[:] = values >= HALF * float(seg.MaximumFractionalValue)
+            mask = values >= HALF * float(seg.MaximumFractionalValue)
         elif seg.SegmentationType == "LABELMAP":
-            mask[:] = np.isin(values, list(numbers))
+            mask = np.isin(values, list(numbers))
         else:
-            mask[:] = values > 0
-    return masks
+            mask = values > 0
+        if mask.any():
+            kept.append(frame)
+            masks.append(mask)
+    return np.array(kept, dtype=int), masks
+
+
+def _stored(path: Path, seg: Dataset, of_segment: np.ndarray) -> Iterator[np.ndarray]:
+    """Stored values of some frames, decoded one at a time."""
+    from pydicom import dcmread
+    from pydicom.pixels import iter_pixels
+
+    if seg.BitsAllocated == 1 and seg.Rows * seg.Columns % 8:  # frames begin within a byte: single ones are misread
+        yield from dcmread(path).pixel_array.reshape(-1, seg.Rows, seg.Columns)[of_segment]
+    else:
+        yield from iter_pixels(path, indices=[int(frame) for frame in of_segment])
 
 
 def _spacing_mm(frames: Frames, scan: Geometry, of_this_scan: bool) -> float:
@@ -216,7 +214,7 @@ def _spacing_mm(frames: Frames, scan: Geometry, of_this_scan: bool) -> float:
     return min(known) if known else frames.thickness_mm or float(scan.spacing_mm[0])
 
 
-def _stack(frames: Frames, kept: np.ndarray, masks: np.ndarray, spacing_mm: float) -> Planes:
+def _stack(frames: Frames, kept: np.ndarray, masks: list[np.ndarray], spacing_mm: float) -> Planes:
     """The chosen frames as planes, those at one place merged."""
     distance = frames.corners_mm[kept] @ frames.axes[:, 0]
     order = np.argsort(distance, kind="stable")
