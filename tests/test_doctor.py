@@ -65,6 +65,15 @@ def test_a_folder_is_inventoried_without_a_manifest(export, tmp_path):
     assert "it is a localizer (scout)" in found["R4"]["findings"]
 
 
+def test_a_damaged_file_beside_sound_cases_is_a_remark(export, tmp_path, capsys):
+    shutil.copytree(export / "R1", tmp_path / "d" / "R1")
+    shutil.copytree(export / "R2", tmp_path / "d" / "R2")
+    (tmp_path / "d/R1/stray.dcm").write_bytes((tmp_path / "d/R1/study/ct/0000.dcm").read_bytes()[:200])
+    code, found = inventory(tmp_path / "d", tmp_path / "out")
+    assert code == 0 and list(found) == ["R1", "R2"]
+    assert "R1/stray.dcm: its header" in capsys.readouterr().out
+
+
 def test_nothing_written_or_said_tells_who_it_is(export, cases, tmp_path, capsys):
     for number, cohort in enumerate((export, cases)):
         inventory(cohort, tmp_path / str(number))
