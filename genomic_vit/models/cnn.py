@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 BACKBONES = ("small", "resnet18", "resnet50", "densenet121", "efficientnet-b0")
 
@@ -38,7 +40,11 @@ def build_cnn(name: str, channels: int, targets: int, dropout: float = 0.0) -> n
 
 
 def small_cnn(channels: int, targets: int, dropout: float) -> nn.Sequential:
-    """Four stages of two 3 × 3 convolutions, halving each time, then the mean over the picture."""
+    """Four stages of two 3 × 3 convolutions, halving each time, then mean and maximum over the picture.
+
+    The maximum lets one telling place among nine tiles count in full; the mean alone would share it out over all of
+    the picture. The weights lie channels-last, which CPUs convolve a quarter faster and GPUs no slower.
+    """
     stages: list[nn.Module] = []
     for width in (16, 32, 64, 128):
         stages += [
@@ -47,6 +53,13 @@ def small_cnn(channels: int, targets: int, dropout: float) -> nn.Sequential:
             nn.MaxPool2d(2),
         ]  # fmt: skip
         channels = width
-    return nn.Sequential(
-        *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, targets)
+    return nn.Sequential(*stages, MeanAndMaximum(), nn.Dropout(dropout), nn.Linear(2 * channels, targets)).to(
+        memory_format=torch.channels_last
     )
+
+
+class MeanAndMaximum(nn.Module):
+    """Mean and maximum of each channel over the picture, (b channel H W) to (b 2·channel), means first."""
+
+    def forward(self, features: Float[Tensor, "b channel H W"]) -> Float[Tensor, "b both"]:
+        return torch.cat([features.mean(dim=(-2, -1)), features.amax(dim=(-2, -1))], dim=1)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from genomic_vit.config import RunConfig
 from genomic_vit.data.slab import Slab
 from genomic_vit.models.genomic_vit import GenomicViT
+from genomic_vit.training.average import RecentAverage
 from genomic_vit.training.module import StageData, StageModule, positive_weights
 from genomic_vit.training.run_folder import write_text
 from genomic_vit.training.stages import Stage, schedule
@@ -87,6 +88,7 @@ def _fit_stage(
             reload_dataloaders_every_n_epochs=1,
             gradient_clip_val=1.0,
             callbacks=[
+                RecentAverage(config.training.average),
                 best,
                 EarlyStopping("val_loss", patience=config.training.patience),
                 *callbacks,
