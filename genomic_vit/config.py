@@ -218,7 +218,8 @@ class TrainingConfig:
 
     Args:
         epochs: most epochs of one stage.
-        patience: epochs without a better validation loss before a stage stops early.
+        patience: epochs without a better validation loss before a stage stops early, its learning rate still high;
+            null lets it anneal. The epoch with the best validation loss is kept either way.
         batch_size: stacks in a batch.
         learning_rate: peak of the one-cycle cosine schedule (AdamW).
         average: decay of the moving average of weights, which is what is judged and kept; 0 takes the last weights.
@@ -229,9 +230,9 @@ class TrainingConfig:
     """
 
     epochs: int = 40
-    patience: int = 12
+    patience: int | None = None
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     average: float = 0.99
     weight_decay: float = 0.05
     vit_weight: float = 0.5
@@ -240,7 +241,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
-            _require(getattr(self, name) >= 1, f"training.{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"training.{name} is {value}; it must be at least 1")
         _require(self.learning_rate > 0, f"training.learning_rate is {self.learning_rate}; it must be positive")
         _require(0 <= self.average < 1, f"training.average is {self.average}; it must be in [0, 1)")
         for name in ("weight_decay", "vit_weight", "lesion_weight"):

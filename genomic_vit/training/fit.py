@@ -79,7 +79,7 @@ def _fit_stage(
     checkpoints, logs = folder / "checkpoints" / stage.name, folder / "logs"
     session = f"session_{len(list((logs / stage.name).glob('session_*')))}"  # a resumed stage keeps its earlier logs
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
-    last = checkpoints / "last.ckpt"
+    last, patience = checkpoints / "last.ckpt", config.training.patience
     with _quiet():
         trainer = L.Trainer(
             accelerator=ACCELERATORS[config.device],
@@ -90,7 +90,7 @@ def _fit_stage(
             callbacks=[
                 RecentAverage(config.training.average),
                 best,
-                EarlyStopping("val_loss", patience=config.training.patience),
+                *([EarlyStopping("val_loss", patience=patience)] if patience else []),
                 *callbacks,
             ],
             logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
