@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 
 from genomic_vit.cohort.folds import assign_folds
 from genomic_vit.cohort.gather import Found, Gathered, gather_dicom, gather_msd
-from genomic_vit.cohort.labelled import read_cohort
+from genomic_vit.cohort.labelled import read_cohort, rules_of
 from genomic_vit.cohort.manifest import COLUMNS, Case, Cohort, read_manifest
 from genomic_vit.cohort.presets import PRESETS
 from genomic_vit.cohort.table import read_table
@@ -51,7 +51,7 @@ def examine(
     Args:
         cohort: a manifest CSV, a DICOM tree, or an unpacked Decathlon task.
         config: the run meant: its labels and split, and how scans and lesions are read and slabs cut.
-        targets: label columns to count; empty counts every column of 1 and 0.
+        targets: label columns to count; empty counts all of the config's label table, or every column of 1 and 0.
         jobs: processes, -1 for all cores.
         progress: called with (done, total).
 
@@ -106,10 +106,10 @@ def _unlabelled(found: Sequence[Found]) -> Cohort:
 def _in_manifest(path: Path, config: RunConfig, targets: tuple[str, ...]) -> tuple[Cohort, list[str]]:
     """The manifest's cases with their labels, and what to say of the labels."""
     needs_lesion = config.lesion.field == "lesion"
+    targets = targets or (tuple(rules_of(config.labels)[0]) if config.labels.table else ())
     if targets:
-        labels = replace(config.labels, min_cases=1)  # counted, not refused
         given = (config.positive, config.negative)
-        cohort = read_cohort(path, targets, labels, *given, needs_lesion=needs_lesion)
+        cohort = read_cohort(path, targets, config.labels, *given, needs_lesion=needs_lesion, to_learn=False)
     else:
         cohort = read_manifest(path, _label_columns(path), needs_lesion=needs_lesion)
     return cohort, [_counted(cohort, column, config.labels.min_cases) for column in range(len(cohort.targets))]
