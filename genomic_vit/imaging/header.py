@@ -1,10 +1,12 @@
 """One DICOM file's header as frames: where each image lies, how its numbers become HU, where its pixels begin.
 
-Only the tags named here are parsed, so a name, a birth date or an accession number never enters the program.
+Only the tags named here are parsed. A patient's name, numbers and birth date are among them for one reason: words of
+theirs are struck out of the free text that is shown to people. They go no further than this module.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,9 @@ DESCRIBE = {  # facts of acquisition; nothing here tells who was scanned
     "GantryDetectorTilt": "tilt_deg",
     "PatientPosition": "patient_position",
 }
+FREE_TEXT = "description", "contrast"  # facts in which technicians write what they like
+WHO = "PatientName", "PatientID", "AccessionNumber", "PatientBirthDate"
+WORD = re.compile(r"\w{3,}")
 SPLIT = {  # what may tell apart two stacks that share one SeriesInstanceUID
     "acquisition": ("FrameAcquisitionNumber", "AcquisitionNumber"),
     "temporal position": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
@@ -50,7 +55,7 @@ PLACE = (
 # fmt: on
 GROUPS = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 GROUP_TAGS = frozenset(tag_for_keyword(keyword) for keyword in GROUPS)
-TAGS = [tag_for_keyword(keyword) for keyword in (*DESCRIBE, *PLACE, *GROUPS)]
+TAGS = [tag_for_keyword(keyword) for keyword in (*DESCRIBE, *WHO, *PLACE, *GROUPS)]
 WANTED = frozenset(TAGS)
 HEAD_BYTES = 8 << 10  # holds most headers whole; longer ones are read by pydicom
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -203,6 +208,7 @@ def _frame(
     limits = (values.stored(name, pixels.signed) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     padding = [limit for limit in limits if limit is not None]
     facts = {name: values.text(keyword) for keyword, name in DESCRIBE.items()}
+    facts |= {name: _without_names(facts[name], values) for name in FREE_TEXT if facts[name]}
     return Frame(
         path=path,
         index=index,
@@ -229,13 +235,19 @@ def _frame(
     )
 
 
+def _without_names(text: str, values: Values) -> str:
+    """Free text without the words, three letters or digits long and more, that tell who was scanned."""
+    who = {word.casefold() for keyword in WHO for word in WORD.findall(values.text(keyword))}
+    return WORD.sub(lambda word: "***" if word[0].casefold() in who else word[0], text)
+
+
 def _pixel_format(values: Values, syntax: str, offset: int) -> PixelFormat:
     stored = values.short("BitsStored", 16)
     plain = syntax in PLAIN
     return PixelFormat(
         syntax=syntax,
         start=offset if plain else None,
-        allocated=values.short("BitsAllocated"),
+        allocated=values.short("BitsAllocated", 16),
         stored=stored,
         high=values.short("HighBit", stored - 1),
         signed=values.short("PixelRepresentation") == 1,
