@@ -20,7 +20,7 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --durations 10
 
 check-long: $(VENV)/ready
-	$(BIN)/python -m pytest -m long --durations 0
+	$(BIN)/python -m pytest -m long --durations 0 -rP
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache

@@ -75,10 +75,12 @@ class ViewConfig:
     Args:
         window_hu: HU range mapped to [0, 1], clipped outside (lung parenchyma: -1350 150, mediastinum: -115 235).
         eval_stride: slices between the stacks of nine that evaluation averages, 1 to 9.
+        eval_flips: evaluation also averages the eight flips and quarter turns of each stack, heat included.
     """
 
     window_hu: tuple[float, float] = (-1350.0, 150.0)
     eval_stride: int = 2
+    eval_flips: bool = True
 
     def __post_init__(self) -> None:
         low, high = self.window_hu
@@ -216,9 +218,11 @@ class TrainingConfig:
 
     Args:
         epochs: most epochs of one stage.
-        patience: epochs without a better validation loss before a stage stops early.
+        patience: epochs without a better validation loss before a stage stops early, its learning rate still high;
+            null lets it anneal. The epoch with the best validation loss is kept either way.
         batch_size: stacks in a batch.
         learning_rate: peak of the one-cycle cosine schedule (AdamW).
+        average: decay of the moving average of weights, which is what is judged and kept; 0 takes the last weights.
         weight_decay: AdamW's.
         vit_weight: lambda in `cnn loss + lambda vit loss + mu lesion loss` (joint).
         lesion_weight: mu of the same; it rewards heat that lies on the lesion.
@@ -226,9 +230,10 @@ class TrainingConfig:
     """
 
     epochs: int = 40
-    patience: int = 12
+    patience: int | None = None
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
+    average: float = 0.99
     weight_decay: float = 0.05
     vit_weight: float = 0.5
     lesion_weight: float = 0.0
@@ -236,8 +241,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
-            _require(getattr(self, name) >= 1, f"training.{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"training.{name} is {value}; it must be at least 1")
         _require(self.learning_rate > 0, f"training.learning_rate is {self.learning_rate}; it must be positive")
+        _require(0 <= self.average < 1, f"training.average is {self.average}; it must be in [0, 1)")
         for name in ("weight_decay", "vit_weight", "lesion_weight"):
             _require(getattr(self, name) >= 0, f"training.{name} is {getattr(self, name)}; it must not be negative")
 
@@ -435,6 +442,11 @@ class RunConfig:
             f"give 0 to {self.vit.depth - 1}",
         )
         _require(tile % patch == 0, f"slab.tile_px {tile} must be a multiple of vit.patch_px {patch}")
+        _require(
+            self.augment.flips or not self.view.eval_flips,
+            "view.eval_flips is on and augment.flips off: evaluation would turn stacks as training never did; "
+            "switch both on or both off",
+        )
         _require(
             (self.positive is None) == (self.negative is None),
             f"positive is {self.positive!r} and negative is {self.negative!r}; give both, or neither for 1 and 0",

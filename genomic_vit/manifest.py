@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plan", action="store_true", help="say what would be used, from the index of the extra idc")
     parser.add_argument("--download", action="store_true", help="fetch what the plan names into DIR (the extra idc)")
     parser.add_argument(
-        "--without-lesion", action="store_true", help="download patients without a lesion object as well"
+        "--without-lesion", action="store_true", help="take patients without a lesion object too (for --field lung)"
     )
     return parser
 
@@ -125,7 +125,13 @@ def _build(options: argparse.Namespace, preset) -> None:
         points = read_points(Path(options.points)) if options.points else None
         with progress_bar("reading headers") as progress:
             gathered = gather_dicom(
-                Path(options.dicom), preset, lesion, points=points, on_gap=on_gap, progress=progress
+                Path(options.dicom),
+                preset,
+                lesion,
+                points=points,
+                on_gap=on_gap,
+                lesionless=options.without_lesion,
+                progress=progress,
             )
     labelled = put_to_cases(*read, gathered.cases, labels) if read and gathered.cases else Labelled()
     left_out = write_manifest(out, gathered, labelled)
@@ -135,9 +141,10 @@ def _build(options: argparse.Namespace, preset) -> None:
     for _, reason in labelled.refused:
         print(f"  left out: {reason}")
     if left_out:
-        print(f"{len(gathered.excluded)} left out, each with its reason: {left_out}")
+        print(f"{len(gathered.excluded) + len(gathered.damaged)} left out, each with its reason: {left_out}")
     train = ["--data", str(out), "--target", ",".join(target.name for target in labelled.targets) or "TARGET"]
     changed = ["--on-gap", on_gap] if on_gap != "error" else []
+    changed += ["--field", "lung"] if any(case.lesion is None for case in gathered.cases) else []
     changed += [word for name in ("roi", "frame") if (value := getattr(lesion, name)) != getattr(LesionConfig(), name)
                 for word in (f"--{name}", value)]  # fmt: skip
     print(f"check it:   python -m genomic_vit.doctor {shlex.join([str(out), *changed])}")

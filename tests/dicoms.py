@@ -9,6 +9,7 @@ import gdcm
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds as ds
 
 from genomic_vit import Geometry, Volume
 from tests.scans import AXES, chest
@@ -60,8 +61,8 @@ def ct_header(series: int = 1, study: int = 1, frame: int = 1) -> Dataset:
 def place(header: Dataset, geometry: Geometry) -> None:
     """Rows, columns, pixel spacing and directions of a geometry."""
     header.Rows, header.Columns = geometry.shape[1:]
-    header.PixelSpacing = [f"{x:.10g}" for x in geometry.spacing_mm[1:]]
-    header.ImageOrientationPatient = [f"{x:.12g}"[:16] for x in (*geometry.direction[:, 2], *geometry.direction[:, 1])]
+    header.PixelSpacing = [ds(float(x)) for x in geometry.spacing_mm[1:]]
+    header.ImageOrientationPatient = [ds(float(x)) for x in (*geometry.direction[:, 2], *geometry.direction[:, 1])]
 
 
 def stored(hu: np.ndarray, header: Dataset) -> bytes:
@@ -92,7 +93,7 @@ def write_series(
         place(image, volume.geometry)
         image.SOPInstanceUID = uid(f"4.{str(header.SeriesInstanceUID).split('.')[-1]}.{k + 1}")
         image.InstanceNumber = k + 1
-        image.ImagePositionPatient = [f"{x:.10g}" for x in volume.geometry.to_lps(np.array([k, 0, 0]))]
+        image.ImagePositionPatient = [ds(float(x)) for x in volume.geometry.to_lps(np.array([k, 0, 0]))]
         image.hu = volume.array[k]
         if edit is not None and edit(image, k) is False:
             continue
@@ -131,7 +132,7 @@ def write_frames(path: Path, volume: Volume, times: int = 1, order: list[int] | 
         for k in order or range(geometry.shape[0]):
             values = _item(RescaleSlope=1, RescaleIntercept=-1000 - k)
             group = Dataset()
-            position = [f"{x:.10g}" for x in geometry.to_lps(np.array([k, 0, 0]))]
+            position = [ds(float(x)) for x in geometry.to_lps(np.array([k, 0, 0]))]
             group.PlanePositionSequence = [_item(ImagePositionPatient=position)]
             group.PixelValueTransformationSequence = [values]
             group.FrameContentSequence = [_item(TemporalPositionIndex=time + 1)]

@@ -306,7 +306,7 @@ def no_rescale(image, k):
 
 def doubled(image, k):
     if k == 4:
-        image.ImagePositionPatient = [f"{x:.10g}" for x in GRID.to_lps(np.array([3, 0, 0]))]
+        image.ImagePositionPatient = [round(float(x), 6) for x in GRID.to_lps(np.array([3, 0, 0]))]
 
 
 def cut(path, share):

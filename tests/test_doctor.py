@@ -65,6 +65,15 @@ def test_a_folder_is_inventoried_without_a_manifest(export, tmp_path):
     assert "it is a localizer (scout)" in found["R4"]["findings"]
 
 
+def test_a_damaged_file_beside_sound_cases_is_a_remark(export, tmp_path, capsys):
+    shutil.copytree(export / "R1", tmp_path / "d" / "R1")
+    shutil.copytree(export / "R2", tmp_path / "d" / "R2")
+    (tmp_path / "d/R1/stray.dcm").write_bytes((tmp_path / "d/R1/study/ct/0000.dcm").read_bytes()[:200])
+    code, found = inventory(tmp_path / "d", tmp_path / "out")
+    assert code == 0 and list(found) == ["R1", "R2"]
+    assert "R1/stray.dcm: its header" in capsys.readouterr().out
+
+
 def test_nothing_written_or_said_tells_who_it_is(export, cases, tmp_path, capsys):
     for number, cohort in enumerate((export, cases)):
         inventory(cohort, tmp_path / str(number))
@@ -204,6 +213,17 @@ def test_labels_are_counted_by_target(tmp_path, capsys):
     inventory(cases, tmp_path / "out")
     said = capsys.readouterr().out
     assert "target EGFR: 1 positive, 2 negative, 1 missing of 4 cases (1 and 1 patients" in said and "age" not in said
+    (tmp_path / "clinical.csv").write_text("Patient ID,KRAS\nP,Mutant\nQ,Wildtype\n")
+    (tmp_path / "rules.yaml").write_text(
+        f"labels:\n  table: {tmp_path / 'clinical.csv'}\n  targets:\n"
+        "    KRAS: {column: KRAS, positive: Mutant, negative: Wildtype}\n"
+    )
+    rows.append(("C9", "Z", "scan.nii.gz", "mask.nii.gz", "", 9))
+    cases = written(tmp_path / "cases.csv", rows, "case,patient,scan,lesion,EGFR,age")
+    _, found = inventory(cases, tmp_path / "table", "--config", str(tmp_path / "rules.yaml"))
+    said = capsys.readouterr()
+    assert "target KRAS: 4 positive, 0 negative, 1 missing of 5 cases (1 and 0 patients; fewer than 10" in said.out
+    assert [row["KRAS"] for row in found.values()] == ["1", "1", "1", "1", ""]
 
 
 def test_the_page_stands_alone_and_shows_the_lesion(cases, tmp_path):

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from genomic_vit.phantom import main as phantom
 from genomic_vit.train import main as train
 
-EPOCHS = 30
+EPOCHS = 12
 SMALL = [
     *["--slab.tile_px", "16", "--vit.patch_px", "8", "--vit.width", "16", "--vit.heads", "2", "--vit.depth", "2"],
     *["--training.epochs", str(EPOCHS), "--training.patience", str(EPOCHS), "--split.folds", "3"],
@@ -45,5 +45,6 @@ def test_a_run_stopped_by_ctrl_c_continues_to_where_the_whole_run_ends(tmp_path)
     epochs = {int(row["epoch"]) for row in logged if row["val_loss"]}
     assert epochs == set(range(EPOCHS))
     ours, theirs = load_file(stopped / "model.safetensors"), load_file(whole / "model.safetensors")
-    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    differ = {n: float(abs(ours[n] - theirs[n]).max()) for n in theirs if not (ours[n] == theirs[n]).all()}
+    assert not differ
     assert train(arguments) == 0  # a finished run resumed says its result again

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from genomic_vit import read_lesion, write_volume
-from genomic_vit.cohort.manifest import read_manifest
+from genomic_vit.cohort.manifest import ManifestError, read_manifest
 from genomic_vit.config import LesionConfig
 from genomic_vit.imaging.lesion import want
 from genomic_vit.imaging.scan import open_scan
@@ -165,6 +165,17 @@ def test_lidc_takes_one_readers_outline_a_nodule(tmp_path):
     assert [(row["case"], row["patient"], row["lesion"]) for row in rows] == [
         ("LIDC-1_1", "LIDC-1", "d/LIDC-1/seg12/0000.dcm"), ("LIDC-1_2", "LIDC-1", "d/LIDC-1/seg22/0000.dcm"),
     ]  # fmt: skip
+
+
+def test_patients_without_a_lesion_are_taken_where_asked(export, table, tmp_path, capsys):
+    assert built(export, table, tmp_path / "cases.csv", "--without-lesion") == 0
+    assert [(row["patient"], bool(row["lesion"])) for row in rows_of(tmp_path / "cases.csv")] == [
+        ("R1", True), ("R2", True), ("R3", False),
+    ]  # fmt: skip
+    assert "--field lung" in capsys.readouterr().out
+    assert read_manifest(tmp_path / "cases.csv", (), needs_lesion=False).cases[2].lesion == ""
+    with pytest.raises(ManifestError, match="row 4 lacks lesion"):
+        read_manifest(tmp_path / "cases.csv", ())
 
 
 def test_damaged_files_and_flat_folders_of_several_patients_are_named(tmp_path, capsys):

@@ -99,7 +99,7 @@ def write_manifest(path: Path, gathered: Gathered, labelled: Labelled) -> Path |
         ManifestError: there is no case to write.
     """
     if not gathered.cases:
-        listed = "".join(f"\n  {patient}: {reason}" for patient, reason in gathered.excluded[:20])
+        listed = "".join(f"\n  {patient}: {reason}" for patient, reason in (*gathered.excluded, *gathered.damaged)[:20])
         raise ManifestError(f"no case can be used, nothing is written:{listed}")
     folder = path.parent.resolve()
     header = [*COLUMNS, *(target.name for target in labelled.targets), *(c.name for c in labelled.covariates)]
@@ -116,8 +116,9 @@ def write_manifest(path: Path, gathered: Gathered, labelled: Labelled) -> Path |
         rows.append([found.case, found.patient, _relative(found.scan, folder), lesion, *cells])
     write_rows(path, [[*header, *facts], *rows])
     left_out = path.with_name(f"{path.stem}.excluded.csv")
-    if gathered.excluded:
-        write_rows(left_out, [["patient", "reason"], *gathered.excluded])
+    if gathered.excluded or gathered.damaged:
+        damaged = [("", f"{file}: {reason}") for file, reason in gathered.damaged]
+        write_rows(left_out, [["patient", "reason"], *gathered.excluded, *damaged])
         return left_out
     left_out.unlink(missing_ok=True)
     return None

@@ -37,10 +37,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a folder gave: cases, and (patient, reason) of everything left out."""
+    """What a folder gave: cases, (patient, reason) of everyone left out, and (file, reason) of damaged files."""
 
     cases: tuple[Found, ...]
     excluded: tuple[tuple[str, str], ...]
+    damaged: tuple[tuple[str, str], ...] = ()
 
 
 def gather_dicom(
@@ -69,12 +70,12 @@ def gather_dicom(
     """
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; name the one that holds the DICOM files with --dicom.")
-    frames, excluded, packed = [], [], 0
+    frames, excluded, damaged, packed = [], [], [], 0
     units = _units(root)
     for done, unit in enumerate(units, start=1):
         tree = read_tree(unit)
         frames += [frame for series in tree.series for frame in series.frames]
-        excluded += [(path.relative_to(root).parts[0], f"{path.name}: {reason}") for path, reason in tree.damaged]
+        damaged += [(path.relative_to(root).as_posix(), reason) for path, reason in tree.damaged]
         packed += sum(is_archive(path) for path in tree.others)
         if progress:
             progress(done, len(units))
@@ -87,12 +88,10 @@ def gather_dicom(
     cases: list[Found] = []
     known = points or {}
     for patient in sorted(by_patient):
-        found, reasons = _patient_cases(patient, by_patient, preset, options, known, on_gap)
-        if not found and lesionless:
-            found = [Found(patient, patient, _folder(by_patient[patient]), None)]
+        found, reasons = _patient_cases(patient, by_patient, preset, options, known, on_gap, lesionless)
         cases += found
         excluded += [(patient, reason) for reason in reasons]
-    return Gathered(tuple(cases), tuple(excluded))
+    return Gathered(tuple(cases), tuple(excluded), tuple(damaged))
 
 
 def gather_msd(root: Path) -> Gathered:
@@ -139,13 +138,16 @@ def _patient_cases(
     options: LesionConfig,
     points: Mapping[str, str],
     on_gap: OnGap,
+    lesionless: bool,
 ) -> tuple[list[Found], list[str]]:
     """Cases of one patient, and why what lies there gives none."""
     series = by_patient[patient]
-    lesions: list[Path | str] = _lesion_files(series, preset)
+    lesions: list[Path | str | None] = _lesion_files(series, preset)
     reasons = []
     if not lesions and patient in points:
         lesions = [points[patient]]
+    if not lesions and lesionless:
+        lesions = [None]
     if not lesions:
         kinds = "SEG or RTSTRUCT" if preset.lesion == "any" else preset.lesion
         held = [one.first.facts["description"] for one in series if one.first.modality in ("SEG", "RTSTRUCT")]
@@ -154,7 +156,7 @@ def _patient_cases(
     cases = []
     for lesion in lesions:
         try:
-            wanted = want(lesion, options)
+            wanted = Wanted() if lesion is None else want(lesion, options)
             choice, scan = _scan_of(patient, by_patient, wanted, on_gap)
         except UserError as problem:
             reasons.append(str(problem))
@@ -176,10 +178,8 @@ def _lesion_files(series: list[Series], preset: Preset) -> list[Path]:
     for frame in frames:
         named = re.search(preset.one_of, frame.facts["description"], re.I)
         drawings[named[0] if named else frame.path.name].append(frame)
-    return [
-        sorted(alike, key=lambda f: (f.count, f.path))[(len(alike) - 1) // 2].path
-        for _, alike in sorted(drawings.items())
-    ]
+    ordered = [sorted(alike, key=lambda frame: (frame.count, frame.path)) for _, alike in sorted(drawings.items())]
+    return [alike[(len(alike) - 1) // 2].path for alike in ordered]
 
 
 def _scan_of(

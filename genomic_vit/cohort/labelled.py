@@ -34,6 +34,7 @@ def read_cohort(
     negative: str | None = None,
     *,
     needs_lesion: bool = True,
+    to_learn: bool = True,
 ) -> Cohort:
     """Read a manifest, with targets and covariates by the rules of `labels` where it has some.
 
@@ -42,6 +43,7 @@ def read_cohort(
         targets: names; those without a rule are columns of the manifest, as `read_manifest` takes them.
         labels: the rules, and the table they are for.
         positive, negative, needs_lesion: as `read_manifest` takes them.
+        to_learn: whether targets by rule need `labels.min_cases` patients of each kind.
 
     Raises:
         ManifestError, LabelError: manifest or table cannot be used as asked, or a target has too few cases.
@@ -73,7 +75,8 @@ def read_cohort(
         log.info("%s: %s", table.where, line)
     ruled_columns = [column for column, name in enumerate(targets) if name in here]
     by_rule = Cohort(cohort.cases, tuple(here), whole.labels[:, ruled_columns])
-    check_classes(by_rule, table.where, minimum=labels.min_cases)
+    if to_learn:
+        check_classes(by_rule, table.where, minimum=labels.min_cases)
     return whole
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from genomic_vit.config import AugmentConfig
 
+VIEWS = 8  # flips and quarter turns of a square
+
 
 def augment(
     hu: Float[Tensor, "b slice y x"],
@@ -48,6 +50,18 @@ def random_affine(batch: int, config: AugmentConfig, generator: torch.Generator)
     shift = 2 * _uniform((batch, 2), -config.shift, config.shift, generator)
     turn = torch.stack([angle.cos() * mirror, -angle.sin(), angle.sin() * mirror, angle.cos()], dim=1).view(batch, 2, 2)
     return torch.cat([turn * repeat(scale, "b -> b 1 1"), shift[:, :, None]], dim=2)
+
+
+def turned(stack: Float[Tensor, "*rest y x"], view: int) -> Float[Tensor, "*rest y x"]:
+    """One of the VIEWS of square slices: `view` mod 4 quarter turns, mirrored from 4 on. View 0 is the stack itself."""
+    stack = torch.rot90(stack, view % 4, (-2, -1))
+    return stack.flip(-1) if view >= 4 else stack
+
+
+def turned_back(stack: Float[Tensor, "*rest y x"], view: int) -> Float[Tensor, "*rest y x"]:
+    """The exact inverse of `turned`."""
+    stack = stack.flip(-1) if view >= 4 else stack
+    return torch.rot90(stack, -(view % 4), (-2, -1))
 
 
 def _uniform(size: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:

@@ -11,15 +11,15 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from genomic_vit.cohort.folds import assign_folds
-from genomic_vit.cohort.gather import Found, gather_dicom, gather_msd
-from genomic_vit.cohort.labelled import read_cohort
+from genomic_vit.cohort.gather import Found, Gathered, gather_dicom, gather_msd
+from genomic_vit.cohort.labelled import read_cohort, rules_of
 from genomic_vit.cohort.manifest import COLUMNS, Case, Cohort, read_manifest
 from genomic_vit.cohort.presets import PRESETS
 from genomic_vit.cohort.table import read_table
 from genomic_vit.config import RunConfig
 from genomic_vit.data.case import Reading
 from genomic_vit.data.findings import Finding
-from genomic_vit.data.inventory import NO_LESION, CaseReport, find_twins_of, inspect
+from genomic_vit.data.inventory import CaseReport, find_twins_of, inspect
 
 PICTURE_PX = 128  # side of a tile, for pictures that show what is there
 Progress = Callable[[int, int], None]
@@ -51,7 +51,7 @@ def examine(
     Args:
         cohort: a manifest CSV, a DICOM tree, or an unpacked Decathlon task.
         config: the run meant: its labels and split, and how scans and lesions are read and slabs cut.
-        targets: label columns to count; empty counts every column of 1 and 0.
+        targets: label columns to count; empty counts all of the config's label table, or every column of 1 and 0.
         jobs: processes, -1 for all cores.
         progress: called with (done, total).
 
@@ -60,8 +60,9 @@ def examine(
     """
     reading = Reading.of(config)
     if cohort.is_dir():
-        found, left_out = _in_folder(cohort, reading)
-        labelled, remarks = _unlabelled(found), []
+        gathered = _in_folder(cohort, reading)
+        found, left_out = gathered.cases, gathered.excluded
+        labelled, remarks = _unlabelled(found), [f"{file}: {reason}" for file, reason in gathered.damaged]
     else:
         labelled, remarks = _in_manifest(cohort, config, targets)
         found = [Found(case.case, case.patient, case.scan, case.lesion or None) for case in labelled.cases]
@@ -90,13 +91,11 @@ def _inspect(case: Found, reading: Reading, window_hu: tuple[float, float]) -> l
         readers.setLevel(level)
 
 
-def _in_folder(folder: Path, reading: Reading) -> tuple[list[Found], tuple[tuple[str, str], ...]]:
-    """Cases of a Decathlon task or a DICOM tree, and (patient, reason) of what is left out."""
+def _in_folder(folder: Path, reading: Reading) -> Gathered:
+    """Cases of a Decathlon task or a DICOM tree."""
     if any((folder / place).is_dir() for place in ("imagesTr", "Task06_Lung")):
-        gathered = gather_msd(folder)
-    else:
-        gathered = gather_dicom(folder, PRESETS["dicom"], reading.lesion, on_gap=reading.on_gap, lesionless=True)
-    return list(gathered.cases), gathered.excluded
+        return gather_msd(folder)
+    return gather_dicom(folder, PRESETS["dicom"], reading.lesion, on_gap=reading.on_gap, lesionless=True)
 
 
 def _unlabelled(found: Sequence[Found]) -> Cohort:
@@ -107,10 +106,10 @@ def _unlabelled(found: Sequence[Found]) -> Cohort:
 def _in_manifest(path: Path, config: RunConfig, targets: tuple[str, ...]) -> tuple[Cohort, list[str]]:
     """The manifest's cases with their labels, and what to say of the labels."""
     needs_lesion = config.lesion.field == "lesion"
+    targets = targets or (tuple(rules_of(config.labels)[0]) if config.labels.table else ())
     if targets:
-        labels = replace(config.labels, min_cases=1)  # counted, not refused
         given = (config.positive, config.negative)
-        cohort = read_cohort(path, targets, labels, *given, needs_lesion=needs_lesion)
+        cohort = read_cohort(path, targets, config.labels, *given, needs_lesion=needs_lesion, to_learn=False)
     else:
         cohort = read_manifest(path, _label_columns(path), needs_lesion=needs_lesion)
     return cohort, [_counted(cohort, column, config.labels.min_cases) for column in range(len(cohort.targets))]
@@ -152,19 +151,15 @@ def _with_labels(report: CaseReport, cohort: Cohort, row: int) -> CaseReport:
 
 
 def _with_left_out(reports: list[CaseReport], left_out: Sequence[tuple[str, str]]) -> list[CaseReport]:
-    """The reports, with the reasons of what was left out of a folder put to their patients."""
+    """The reports, with the reasons of what was left out of a folder put to their patients, or as cases."""
     reasons: dict[str, list[str]] = {}
     for patient, reason in left_out:
         reasons.setdefault(patient, []).append(reason)
     told = []
     for report in reports:
-        whys = reasons.pop(report.patient, [])
-        if report.case == report.patient and whys and report.verdict == "unusable":  # they say more than "no lesion"
-            report = replace(report, findings=tuple(one for one in report.findings if one.text != NO_LESION.text))
-            more = tuple(Finding("unusable", why, NO_LESION.repair) for why in whys)
-        else:
-            more = tuple(Finding("doubt", f"left out beside it: {why}") for why in whys)
+        more = tuple(Finding("doubt", f"left out beside it: {why}") for why in reasons.pop(report.patient, []))
         told.append(replace(report, findings=(*more, *report.findings)))
-    lost = [CaseReport(patient, patient, findings=tuple(Finding("unusable", why) for why in whys))
-            for patient, whys in reasons.items()]  # fmt: skip
-    return told + lost
+    return told + [
+        CaseReport(patient, patient, findings=tuple(Finding("unusable", why) for why in whys))
+        for patient, whys in reasons.items()
+    ]

@@ -185,7 +185,7 @@ def _scan_facts(scan: Scan) -> dict[str, str]:
     }
     asked = ("thickness_mm", "tilt_found_deg", "kernel", "contrast", "kvp", "manufacturer", "model")
     facts |= {name: told.get(name, "") for name in asked}
-    facts["refused"] = "; ".join(f"{name}: {reason}" for name, reason in scan.refused)
+    facts["refused"] = " | ".join(f"{name}: {reason}" for name, reason in scan.refused)
     return facts
 
 

@@ -1,8 +1,13 @@
-"""What a trained network says of slabs: probabilities a case, and heat on the slab."""
+"""What a trained network says of slabs: probabilities a case, and heat on the slab.
+
+Each stack is looked at from eight sides (flips and quarter turns, as in training) where `view.eval_flips` is on:
+probabilities are averaged, and so is heat, turned back.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from genomic_vit.config import ViewConfig
+from genomic_vit.data.augment import VIEWS, turned, turned_back
 from genomic_vit.data.datasets import AllStacks, loader, window
 from genomic_vit.data.grid import from_grid, join_stacks, stack_starts, to_grid
 from genomic_vit.data.slab import Slab
@@ -28,12 +34,12 @@ def case_probabilities(
     given: np.ndarray | None = None,
     answer: Literal["logits", "vit_logits"] = "logits",
 ) -> np.ndarray:
-    """Probability of each target, (case t): the mean over a case's strided stacks.
+    """Probability of each target, (case t): the mean over a case's strided stacks and their views.
 
     Args:
         model: in evaluation mode.
         slabs: one a case.
-        view: window and stride.
+        view: window, stride, flips.
         device: where to compute.
         given: what the CNN is given as heat, (stack 9 y x) in the order of `AllStacks`, see `given_heat`; None gives
             it the network's own.
@@ -47,7 +53,7 @@ def case_probabilities(
 
 
 def slab_heat(model: GenomicViT, slab: Slab, view: ViewConfig, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Probability (t) and heat (z y x) of one slab, overlapping stacks averaged; heat 1.0 is the even share."""
+    """Probability (t) and heat (z y x) of one slab, stacks and views averaged; heat 1.0 is the even share."""
     parts = list(_look(model, [slab], view, device))
     probability = np.concatenate([part[0] for part in parts])
     heat = np.concatenate([part[1] for part in parts])
@@ -55,8 +61,11 @@ def slab_heat(model: GenomicViT, slab: Slab, view: ViewConfig, device: torch.dev
 
 
 def stack_heat(model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device) -> np.ndarray:
-    """The network's heat of all strided stacks, (stack 9 y x), in the order of `AllStacks`."""
-    return np.concatenate([heat for _, heat, _ in _look(model, slabs, view, device)])
+    """The network's heat of all strided stacks, (stack 9 y x), in the order of `AllStacks`, as seen from one side.
+
+    Not averaged over views: what stands in for a network's own heat must be as peaked as that is in each view.
+    """
+    return np.concatenate([heat for _, heat, _ in _look(model, slabs, replace(view, eval_flips=False), device)])
 
 
 @torch.inference_mode()
@@ -72,14 +81,20 @@ def _look(
     unlabelled = np.zeros((len(slabs), 0), dtype=np.float32)
     for number, batch in enumerate(loader(AllStacks(slabs, unlabelled, view), BATCH)):
         shown = None if given is None else torch.from_numpy(given[number * BATCH :][: len(batch.hu)]).to(device)
-        grid = rearrange(to_grid(window(batch.hu.to(device), view.window_hu)), "b H W -> b 1 H W")
-        output = model(grid, _show(shown))
-        heat = from_grid(rearrange(output.heat, "b 1 H W -> b H W"))
-        yield (
-            torch.sigmoid(getattr(output, answer).float()).cpu().numpy(),
-            heat.float().cpu().numpy(),
-            batch.case.numpy(),
-        )
+        stack = window(batch.hu.to(device), view.window_hu)
+        seen = [_look_once(model, stack, shown, answer, k) for k in range(VIEWS if view.eval_flips else 1)]
+        probability, heat = (torch.stack(part).mean(dim=0) for part in zip(*seen, strict=True))
+        yield probability.cpu().numpy(), heat.cpu().numpy(), batch.case.numpy()
+
+
+def _look_once(
+    model: GenomicViT, stack: Tensor, given: Tensor | None, answer: Literal["logits", "vit_logits"], view: int
+) -> tuple[Tensor, Tensor]:
+    """Probability (b t) and heat (b 9 y x) of stacks (b 9 y x) in [0, 1], seen from one side."""
+    shown = None if given is None else turned(given, view)
+    output = model(rearrange(to_grid(turned(stack, view)), "b H W -> b 1 H W"), _show(shown))
+    heat = turned_back(from_grid(rearrange(output.heat, "b 1 H W -> b H W")), view)
+    return torch.sigmoid(getattr(output, answer).float()), heat.float()
 
 
 def _show(given: Tensor | None) -> Callable[[Tensor], Tensor] | None:

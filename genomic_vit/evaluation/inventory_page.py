@@ -70,7 +70,7 @@ def _article(report: CaseReport) -> str:
         if text and name != "refused"
     )
     refused = report.facts.get("refused", "")
-    others = "".join(f"<li>{html.escape(line)}</li>" for line in refused.split("; ") if line)
+    others = "".join(f"<li>{html.escape(line)}</li>" for line in refused.split(" | ") if line)
     others = f"<details><summary>series not chosen</summary><ul>{others}</ul></details>" if others else ""
     found = "".join(f"<li>{_finding(finding)}</li>" for finding in report.findings)
     return (

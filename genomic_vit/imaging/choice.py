@@ -178,6 +178,7 @@ def _needed(frame: Frame) -> dict[str, object]:
         "PixelSpacing": frame.pixel_mm,
         "RescaleSlope": frame.slope,
         "RescaleIntercept": frame.intercept,
+        "BitsAllocated": frame.pixels.allocated or None,
         "Rows and Columns": frame.shape,
     }
 

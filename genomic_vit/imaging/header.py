@@ -247,7 +247,7 @@ def _pixel_format(values: Values, syntax: str, offset: int) -> PixelFormat:
     return PixelFormat(
         syntax=syntax,
         start=offset if plain else None,
-        allocated=values.short("BitsAllocated", 16),
+        allocated=values.short("BitsAllocated"),
         stored=stored,
         high=values.short("HighBit", stored - 1),
         signed=values.short("PixelRepresentation") == 1,

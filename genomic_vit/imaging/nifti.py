@@ -13,6 +13,7 @@ from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.imaging.write import RAS_FROM_LPS
 
 AGREE_MM = 0.1  # qform and sform may place a voxel this far apart (their float32 rounding is below 0.01 mm)
+SQUARE_DEG = 0.05
 UNIT_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
@@ -32,6 +33,12 @@ def nifti_geometry(path: Path, error: type[UserError]) -> Geometry:
     if not np.isfinite(affine).all() or (spacing_mm == 0).any():
         raise error(f"{path}: the header holds no usable position (affine {affine.tolist()}); convert it again.")
     direction = (step_mm / spacing_mm)[:, ::-1]
+    lean_deg = float(np.degrees(np.arcsin(min(1.0, np.abs(direction.T @ direction - np.eye(3)).max()))))
+    if lean_deg > SQUARE_DEG:
+        raise error(
+            f"{path}: its axes are {lean_deg:.1f} degrees off right angles (a gantry tilt, most often). Name the DICOM "
+            "folder instead, whose tilt is resampled here, or convert it again with the tilt corrected."
+        )
     return Geometry(shape[:3][::-1], spacing_mm[::-1], RAS_FROM_LPS @ affine[:3, 3], direction)
 
 
@@ -56,6 +63,12 @@ def _affine(path: Path, image: nib.spatialimages.SpatialImage, error: type[UserE
     header = image.header
     unit_mm = UNIT_MM.get(header.get_xyzt_units()[0], 1.0) if hasattr(header, "get_xyzt_units") else 1.0
     scale = np.diag([unit_mm] * 3 + [1.0])
+    if hasattr(header, "get_qform") and header["qform_code"] == 0 and header["sform_code"] == 0:
+        raise error(
+            f"{path}: its header states no position (qform_code and sform_code are 0), and programs guess differently "
+            "which side is left. Convert it again from DICOM, or set both from its source: image.set_qform(affine, 1), "
+            "image.set_sform(affine, 1) in nibabel."
+        )
     if hasattr(header, "get_qform") and header["qform_code"] > 0 and header["sform_code"] > 0:
         _check_agreement(path, scale @ header.get_qform(), scale @ header.get_sform(), image.shape, error)
     return scale @ image.affine

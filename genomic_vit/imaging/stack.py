@@ -2,7 +2,7 @@
 
 Positions decide, nothing else: not the names of files, not InstanceNumber, not SliceThickness. Each slice has a place
 along the normal and a place in its own plane. Slices that step sideways (gantry tilt) are resampled in the plane,
-slices that lie unevenly along the normal between their neighbours; both are linear.
+missing and uneven ones are blended of their neighbours, pixel by same pixel; both are linear.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from genomic_vit.imaging.geometry import Geometry
 OnGap = Literal["error", "resample"]
 EVEN_MM, EVEN_SHARE = 0.1, 0.02  # a slice may lie this far off its even place, or this share of the spacing
 STRAIGHT_MM = 0.1  # and this far aside
+MOST_TILT_DEG = 40.0
+MOST_ASIDE_MM = 10.0  # off the line of the others: a couch may shift a little, a garbled position lies far away
 SAME_PLACE_MM = 0.01
 WIDEST_GAP = 3.0  # gaps up to this many spacings are filled on request: at most two missing slices
 AIR_HU = -1024.0
@@ -56,7 +58,7 @@ class Stack:
         geometry: of the volume.
         below: (z,) index of the slice at or below each of the volume's slices.
         weight: (z,) share of the slice above it; 0 where the volume's slice is the scanner's own.
-        shift_px: (n, 2) by how much each slice's pixels are moved along y and x; None where none is.
+        shift_px: (z, 2) by how much each of the volume's slices is moved along y and x; None where none is.
     """
 
     geometry: Geometry
@@ -76,12 +78,12 @@ class Stack:
         for z in range(first, last + 1):
             low, weight = int(self.below[z]), self.weight[z]
             needed = (low,) if weight == 0 else (low, low + 1)
-            held = {k: held[k] if k in held else self._straight(k, slice_hu(k)) for k in needed}
-            volume[z - first] = held[low] if weight == 0 else (1 - weight) * held[low] + weight * held[low + 1]
+            held = {k: held[k] if k in held else slice_hu(k) for k in needed}
+            hu = held[low] if weight == 0 else (1 - weight) * held[low] + weight * held[low + 1]
+            if self.shift_px is not None:  # after the blend, which follows the shear from pixel to same pixel
+                hu = shifted(hu, self.shift_px[z], self.geometry.shape[1:])
+            volume[z - first] = hu
         return volume
-
-    def _straight(self, k: int, hu: np.ndarray) -> np.ndarray:
-        return hu if self.shift_px is None else shifted(hu, self.shift_px[k], self.geometry.shape[1:])
 
 
 def shifted(hu: np.ndarray, shift_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -152,12 +154,17 @@ def straighten(lattice: Lattice, on_gap: OnGap, names: Sequence[str]) -> Stack:
         below, weight = _between(lattice.along_mm, even_mm)
     else:
         below, weight = np.arange(count), np.zeros(count)
+    _check_aside(lattice, names)
     low_mm = lattice.aside_mm.min(axis=0)
     across_mm = lattice.aside_mm.max(axis=0) - low_mm
     straight = across_mm.max() <= STRAIGHT_MM
     if straight:
         low_mm, across_mm = np.zeros(2), np.zeros(2)
-    shift_px = None if straight else (lattice.aside_mm - low_mm) / lattice.pixel_mm
+    shift_px = None
+    if not straight:
+        above = np.minimum(below + 1, len(lattice.aside_mm) - 1)
+        aside_mm = (1 - weight)[:, None] * lattice.aside_mm[below] + weight[:, None] * lattice.aside_mm[above]
+        shift_px = (aside_mm - low_mm) / lattice.pixel_mm
     grown = np.ceil(across_mm / lattice.pixel_mm - 1e-6).astype(int)
     geometry = Geometry(
         (count, lattice.shape[0] + grown[0], lattice.shape[1] + grown[1]),
@@ -178,6 +185,21 @@ def _axes(orientation: np.ndarray) -> np.ndarray:
     column = column - (column @ row) * row
     column /= np.linalg.norm(column)
     return np.stack([np.cross(row, column), column, row], axis=1)
+
+
+def _check_aside(lattice: Lattice, names: Sequence[str]) -> None:
+    """Raise StackError where slices step aside as no gantry tilts, or one lies far off the line of the others."""
+    slope = np.median(np.diff(lattice.aside_mm, axis=0) / np.diff(lattice.along_mm)[:, None], axis=0)
+    lean_deg = float(np.degrees(np.arctan(np.abs(slope).max())))
+    if lean_deg > MOST_TILT_DEG:
+        raise StackError(f"its slices step aside by {lean_deg:.0f} degrees, a gantry tilts {MOST_TILT_DEG:g} at most")
+    off_mm = lattice.aside_mm - np.outer(lattice.along_mm, slope)
+    off_mm = np.abs(off_mm - np.median(off_mm, axis=0)).max(axis=1)
+    if off_mm.max() > MOST_ASIDE_MM:
+        raise StackError(
+            f"{names[int(off_mm.argmax())]} lies {off_mm.max():.1f} mm aside of the line of the others; its position "
+            "must be wrong: export the series again"
+        )
 
 
 def _check_gaps(steps_mm: np.ndarray, usual_mm: float, on_gap: OnGap, names: Sequence[str]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 BACKBONES = ("small", "resnet18", "resnet50", "densenet121", "efficientnet-b0")
 
 
-def build_cnn(name: str, channels: int, targets: int, dropout: float = 0.0) -> nn.Module:
-    """A CNN from (b, channels, H, W) to logits (b t).
+def build_cnn(name: str, channels: int, targets: int, dropout: float = 0.0) -> nn.Sequential:
+    """A CNN from (b, channels, H, W) to logits (b t), its input brought to one scale first (`LevelInput`).
 
     Args:
         name: one of BACKBONES; "small" has 0.3 million weights and suits a CPU, the others are MONAI's 2-D networks
@@ -20,6 +22,25 @@ def build_cnn(name: str, channels: int, targets: int, dropout: float = 0.0) -> n
     Raises:
         ValueError: the name is not known.
     """
+    return nn.Sequential(LevelInput(channels), _backbone(name, channels, targets, dropout))
+
+
+class LevelInput(nn.Module):
+    """sign(x) log(1 + |x|), then each channel at mean 0 and variance 1 over the batches learnt from. No weights.
+
+    A picture lies in [0, 1]; heat has mean one and, from a trained ViT, peaks of 30. Unlevelled, its variance is
+    a hundred times the picture's and the CNN hardly sees the picture.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+
+    def forward(self, image: Float[Tensor, "b channel H W"]) -> Float[Tensor, "b channel H W"]:
+        return self.norm(image.sign() * image.abs().log1p())
+
+
+def _backbone(name: str, channels: int, targets: int, dropout: float) -> nn.Module:
     if name == "small":
         return small_cnn(channels, targets, dropout)
     if name in ("resnet18", "resnet50"):
@@ -38,7 +59,11 @@ def build_cnn(name: str, channels: int, targets: int, dropout: float = 0.0) -> n
 
 
 def small_cnn(channels: int, targets: int, dropout: float) -> nn.Sequential:
-    """Four stages of two 3 × 3 convolutions, halving each time, then the mean over the picture."""
+    """Four stages of two 3 × 3 convolutions, halving each time, then mean and maximum over the picture.
+
+    The maximum lets one telling place among nine tiles count in full; the mean alone would share it out over all of
+    the picture. The weights lie channels-last, which CPUs convolve a quarter faster and GPUs no slower.
+    """
     stages: list[nn.Module] = []
     for width in (16, 32, 64, 128):
         stages += [
@@ -47,6 +72,13 @@ def small_cnn(channels: int, targets: int, dropout: float) -> nn.Sequential:
             nn.MaxPool2d(2),
         ]  # fmt: skip
         channels = width
-    return nn.Sequential(
-        *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, targets)
+    return nn.Sequential(*stages, MeanAndMaximum(), nn.Dropout(dropout), nn.Linear(2 * channels, targets)).to(
+        memory_format=torch.channels_last
     )
+
+
+class MeanAndMaximum(nn.Module):
+    """Mean and maximum of each channel over the picture, (b channel H W) to (b 2·channel), means first."""
+
+    def forward(self, features: Float[Tensor, "b channel H W"]) -> Float[Tensor, "b both"]:
+        return torch.cat([features.mean(dim=(-2, -1)), features.amax(dim=(-2, -1))], dim=1)

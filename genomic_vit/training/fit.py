@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from genomic_vit.config import RunConfig
 from genomic_vit.data.slab import Slab
 from genomic_vit.models.genomic_vit import GenomicViT
+from genomic_vit.training.average import RecentAverage
 from genomic_vit.training.module import StageData, StageModule, positive_weights
 from genomic_vit.training.run_folder import write_text
 from genomic_vit.training.stages import Stage, schedule
@@ -78,7 +79,7 @@ def _fit_stage(
     checkpoints, logs = folder / "checkpoints" / stage.name, folder / "logs"
     session = f"session_{len(list((logs / stage.name).glob('session_*')))}"  # a resumed stage keeps its earlier logs
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
-    last = checkpoints / "last.ckpt"
+    last, patience = checkpoints / "last.ckpt", config.training.patience
     with _quiet():
         trainer = L.Trainer(
             accelerator=ACCELERATORS[config.device],
@@ -87,8 +88,9 @@ def _fit_stage(
             reload_dataloaders_every_n_epochs=1,
             gradient_clip_val=1.0,
             callbacks=[
+                RecentAverage(config.training.average),
                 best,
-                EarlyStopping("val_loss", patience=config.training.patience),
+                *([EarlyStopping("val_loss", patience=patience)] if patience else []),
                 *callbacks,
             ],
             logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
