@@ -71,7 +71,7 @@ def scan_of(geometry: Geometry, slices: list[Dataset] | None) -> Scan:
         uids = (first.SeriesInstanceUID, first.StudyInstanceUID, first.FrameOfReferenceUID)
         identity = SeriesIdentity(*map(str, uids), sops)
     zeros = np.zeros(geometry.shape, np.float32)
-    return Scan(Path("scan"), geometry, identity, {}, (), lambda first, last: zeros[first : last + 1], True)
+    return Scan(Path("scan"), geometry, identity, {}, (), lambda first, last: zeros[first : last + 1])
 
 
 def make_seg(slices: list[Dataset], masks: dict[str, np.ndarray], kind: str = "BINARY", **given) -> hd.seg.Segmentation:

@@ -104,6 +104,15 @@ def test_a_patient_folder_of_every_kind(tmp_path):
     assert all(word in refused[k] for word, k in zip(said, sorted(refused), strict=True))
 
 
+def test_two_usable_studies_are_said(tmp_path, caplog):
+    series(tmp_path, 1)
+    chosen(tmp_path)
+    assert not caplog.text
+    series(tmp_path, 2, study=2)
+    assert chosen(tmp_path)[0] == 1
+    assert "2 studies hold usable CT; series 1, 'CHEST' is taken. If another is meant, name its folder" in caplog.text
+
+
 def test_what_the_lesion_names_is_taken(tmp_path):
     series(tmp_path, 1)
     series(tmp_path, 2, ConvolutionKernel="B70f", SliceThickness=5)

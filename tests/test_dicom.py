@@ -395,6 +395,7 @@ def test_a_folder_of_damaged_files_says_so(tmp_path):
 def test_a_damaged_slice_is_filled_on_request(share, tmp_path):
     cut(write_series(tmp_path, LUNG)[4], share)
     scan = open_scan(tmp_path, on_gap="resample")
+    assert scan.refused[0][0] == "004.dcm" and scan.refused[0][1]
     truth = LUNG.array.copy()
     truth[4] = (truth[3] + truth[5]) / 2
     check_same(scan.read(), Volume(truth, GRID))

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from genomic_vit import Geometry, Volume, read_scan
 from genomic_vit.imaging.errors import ScanError
+from genomic_vit.imaging.scan import open_scan
 from tests.dicoms import GRID, check_same, lung
 from tests.scans import turned
 
@@ -84,6 +85,20 @@ def test_axes_askew_are_refused(tmp_path):
     nib.save(image, tmp_path / "a.nii")
     with pytest.raises(ScanError, match=r"degrees off right angles .a gantry tilt.*Name the DICOM folder"):
         read_scan(tmp_path / "a.nii")
+
+
+def test_voxels_of_no_ct_are_refused(tmp_path):
+    volume = Volume(VOLUME.array, Geometry(GRID.shape, GRID.spacing_mm / 1000, GRID.origin_mm, GRID.direction))
+    nib.save(image_of(volume), tmp_path / "a.nii")
+    with pytest.raises(ScanError, match=r"voxels of 0\.0025 × 0\.0007 × 0\.0008 mm .*or written in other units"):
+        read_scan(tmp_path / "a.nii")
+
+
+def test_a_part_of_a_file_is_that_part(tmp_path):
+    nib.save(image_of(VOLUME), tmp_path / "a.nii.gz")
+    part = open_scan(tmp_path / "a.nii.gz").read(3, 5)
+    assert np.array_equal(part.array, VOLUME.array[3:6])
+    np.testing.assert_allclose(part.geometry.origin_mm, VOLUME.geometry.to_lps(np.array([3, 0, 0])), atol=1e-3)
 
 
 def test_metres_are_millimetres(tmp_path):

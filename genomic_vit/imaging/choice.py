@@ -85,11 +85,13 @@ class Choice:
         chosen: it.
         why: in what it came first; "the only usable series" where there was no other.
         refused: (name, reason) of every other series.
+        studies: how many studies hold a usable series.
     """
 
     chosen: Candidate
     why: str
     refused: tuple[tuple[str, str], ...]
+    studies: int
 
 
 def choose(series: tuple[Series, ...], wanted: Wanted, on_gap: OnGap) -> Choice | tuple[tuple[str, str], ...]:
@@ -121,7 +123,8 @@ def choose(series: tuple[Series, ...], wanted: Wanted, on_gap: OnGap) -> Choice 
     (best, chosen), others = fit[0], fit[1:]
     refused += [(candidate.series.name, lost(merits, best)[1]) for merits, candidate in others]
     why = lost(others[0][0], best)[0] if others else "the only usable series"
-    return Choice(chosen, why, tuple(refused))
+    studies = {candidate.series.first.study_uid for _, candidate in fit}
+    return Choice(chosen, why, tuple(refused), len(studies))
 
 
 def _named(series: tuple[Series, ...], wanted: Wanted) -> list[Series]:

@@ -20,6 +20,7 @@ from genomic_vit.imaging.stack import OnGap
 from genomic_vit.imaging.volume import Volume
 
 CT_RANGE_HU = (-4096.0, 32767.0)  # beyond it no CT value can lie, metal and padding included
+SPACING_MM = (0.05, 30.0)  # no chest CT's voxels are smaller or larger
 LUNG_HU, SPREAD_HU = -300.0, 100.0  # even a crop of a chest CT holds some lung or air, and more than one grey
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,7 @@ class Scan:
         identity: of the DICOM series; None for other formats.
         facts: of acquisition, as text; nothing that tells who was scanned.
         refused: (name, reason) of every series that was not chosen and every file that was left out.
-        load: gives the float32 values of slices first..last, both included; `read` checks them.
-        declared_hu: whether the headers say that the values are HU; else they must look like a chest CT.
+        load: gives the float32 HU of slices first..last, both included.
         files: gives the files that slices first..last are read from; () where the scan is one file.
     """
 
@@ -60,7 +60,6 @@ class Scan:
     facts: dict[str, str]
     refused: tuple[tuple[str, str], ...]
     load: Callable[[int, int], np.ndarray] = field(repr=False)
-    declared_hu: bool = False
     files: Callable[[int, int], tuple[Path, ...]] = field(default=lambda first, last: (), repr=False)
 
     def read(self, first: int = 0, last: int | None = None) -> Volume:
@@ -74,7 +73,7 @@ class Scan:
         if not 0 <= first <= last < self.geometry.shape[0]:
             raise IndexError(f"slices {first} to {last} of a scan of {self.geometry.shape[0]}")
         array = self.load(first, last)
-        _check_hu(self.path, array, whole=not self.declared_hu)
+        _check_range(self.path, array)
         np.maximum(array, AIR_HU, out=array)
         geometry = self.geometry
         origin_mm = geometry.to_lps(np.array([first, 0, 0]))
@@ -98,11 +97,14 @@ def open_scan(path: str | Path, *, wanted: Wanted | None = None, on_gap: OnGap =
         raise ScanError(
             f"{path}: no such file or folder; check the path (manifest paths are relative to the manifest)."
         )
-    if path.is_file() and not is_image(path) and is_archive(path):
-        return _open_archive(path, wanted, on_gap)
     if path.is_file() and is_image(path):
-        return _open_file(path, path)
-    return _open_folder(path, path.parent if path.name.upper() == "DICOMDIR" else path, wanted, on_gap)
+        scan = _open_file(path, path)
+    elif path.is_file() and is_archive(path):
+        scan = _open_archive(path, wanted, on_gap)
+    else:
+        scan = _open_folder(path, path.parent if path.name.upper() == "DICOMDIR" else path, wanted, on_gap)
+    _check_spacing(path, scan.geometry)
+    return scan
 
 
 def read_scan(path: str | Path, *, wanted: Wanted | None = None, on_gap: OnGap = "error") -> Volume:
@@ -132,7 +134,13 @@ def _open_archive(path: Path, wanted: Wanted, on_gap: OnGap) -> Scan:
 
 def _open_file(path: Path, file: Path) -> Scan:
     image = open_image(file, ScanError)
-    return Scan(path, image.geometry, None, {}, (), lambda first, last: image.load()[first : last + 1])
+
+    def load(first: int, last: int) -> np.ndarray:
+        array = image.load()
+        _check_chest(path, array)  # no header says that the values are HU
+        return array[first : last + 1]
+
+    return Scan(path, image.geometry, None, {}, (), load)
 
 
 def _open_folder(path: Path, folder: Path, wanted: Wanted, on_gap: OnGap) -> Scan:
@@ -152,14 +160,20 @@ def _open_folder(path: Path, folder: Path, wanted: Wanted, on_gap: OnGap) -> Sca
 
 
 def _open_dicom(path: Path, tree: Tree, wanted: Wanted, on_gap: OnGap) -> Scan:
-    damaged = tuple((file.name, reason) for file, reason in tree.damaged)
+    damaged = [(file.name, reason) for file, reason in tree.damaged]
     choice = choose(tree.series, wanted, on_gap)
     if not isinstance(choice, Choice):
         listed = "".join(f"\n  {name}: {reason}" for name, reason in (*choice, *damaged))
         raise ScanError(f"{path}: none of the DICOM series here can be used as the scan:{listed}")
+    chosen = choice.chosen
+    damaged += [(frame.path.name, frame.damage) for frame in chosen.series.frames if frame.damage]
     for name, reason in damaged:
         log.warning("%s: %s is left out: %s", path, name, reason)
-    chosen = choice.chosen
+    if choice.studies > 1:
+        log.warning(
+            "%s: %d studies hold usable CT; %s is taken. If another is meant, name its folder.",
+            path, choice.studies, chosen.series.name,
+        )  # fmt: skip
     first = chosen.series.first
     own = [
         chosen.frames[k].sop_uid if w == 0 else "" for k, w in zip(chosen.stack.below, chosen.stack.weight, strict=True)
@@ -170,7 +184,7 @@ def _open_dicom(path: Path, tree: Tree, wanted: Wanted, on_gap: OnGap) -> Scan:
     )
     facts = {**first.facts, "chosen_by": choice.why, "tilt_found_deg": f"{chosen.tilt_deg:.1f}"}
     return Scan(
-        path, chosen.stack.geometry, identity, facts, (*choice.refused, *damaged), _loader(chosen), True, _files(chosen)
+        path, chosen.stack.geometry, identity, facts, (*choice.refused, *damaged), _loader(chosen), _files(chosen)
     )
 
 
@@ -196,16 +210,37 @@ def _nothing_here(path: Path, tree: Tree) -> str:
     return f"{path}: holds no DICOM series ({found}); name a folder with the CT images, or an image file."
 
 
-def _check_hu(path: Path, array: np.ndarray, whole: bool) -> None:
-    bad = int(np.count_nonzero(~np.isfinite(array)))
-    if bad:
+def _check_range(path: Path, array: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest value; ScanError where one is none that a CT can hold."""
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        bad = int(np.count_nonzero(~np.isfinite(array)))
         raise ScanError(
             f"{path}: {bad} of {array.size} voxels are NaN or infinite; a scan needs a HU value in every voxel. "
             "Convert it again from DICOM, or replace them by -1024 (air)."
         )
-    low, high = float(array.min()), float(array.max())
-    if low < CT_RANGE_HU[0] or high > CT_RANGE_HU[1] or (whole and (low > LUNG_HU or high - low < SPREAD_HU)):
+    if low < CT_RANGE_HU[0] or high > CT_RANGE_HU[1]:
+        raise _no_chest(path, low, high)
+    return low, high
+
+
+def _check_chest(path: Path, array: np.ndarray) -> None:
+    low, high = _check_range(path, array)
+    if low > LUNG_HU or high - low < SPREAD_HU:
+        raise _no_chest(path, low, high)
+
+
+def _no_chest(path: Path, low: float, high: float) -> ScanError:
+    return ScanError(
+        f"{path}: values run from {low:g} to {high:g}, not a chest CT in HU (lung near -850, tissue near 0). "
+        "If the file was normalised or windowed, convert it again from DICOM with the rescale slope and intercept."
+    )
+
+
+def _check_spacing(path: Path, geometry: Geometry) -> None:
+    if geometry.spacing_mm.min() < SPACING_MM[0] or geometry.spacing_mm.max() > SPACING_MM[1]:
+        sizes = " × ".join(f"{spacing:.4g}" for spacing in geometry.spacing_mm)
         raise ScanError(
-            f"{path}: values run from {low:g} to {high:g}, not a chest CT in HU (lung near -850, tissue near 0). "
-            "If the file was normalised or windowed, convert it again from DICOM with the rescale slope and intercept."
+            f"{path}: voxels of {sizes} mm (z y x) are no chest CT's ({SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm); the "
+            "header may be damaged, or written in other units. Convert it again from DICOM."
         )
