@@ -206,5 +206,5 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "idc_index_data", None)
-    with pytest.raises(CommonsError, match=r"pip install 'genomic_vit\[idc\]'"):
+    with pytest.raises(CommonsError, match=r"need the extra idc: pip install idc-index"):
         read_index("nsclc_radiogenomics")

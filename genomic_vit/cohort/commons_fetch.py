@@ -77,6 +77,6 @@ def _client() -> Client:
         from idc_index import IDCClient
     except ImportError as cause:
         raise CommonsError(
-            f"{cause.name} is not installed; downloads need the extra idc: pip install 'genomic_vit[idc]'"
+            f"{cause.name} is not installed; downloads need the extra idc: pip install idc-index"
         ) from cause
     return IDCClient.client()

@@ -67,7 +67,7 @@ def read_index(collection: str) -> tuple[tuple[IndexRow, ...], str]:
         import pyarrow.parquet
     except ImportError as cause:
         raise CommonsError(
-            f"{cause.name} is not installed; plans and downloads need the extra idc: pip install 'genomic_vit[idc]'"
+            f"{cause.name} is not installed; plans and downloads need the extra idc: pip install idc-index"
         ) from cause
     table = pyarrow.parquet.read_table(
         idc_index_data.IDC_INDEX_PARQUET_FILEPATH,

@@ -19,7 +19,8 @@ from genomic_vit.cohort.table import read_table
 from genomic_vit.config import RunConfig
 from genomic_vit.data.case import Reading
 from genomic_vit.data.findings import Finding
-from genomic_vit.data.inventory import CaseReport, find_twins_of, inspect
+from genomic_vit.data.inventory import CaseReport, inspect
+from genomic_vit.data.twins import name_twins
 
 PICTURE_PX = 128  # side of a tile, for pictures that show what is there
 Progress = Callable[[int, int], None]
@@ -77,7 +78,7 @@ def examine(
         if progress:
             progress(row + 1, len(found))
     folds = _folds(labelled, config)
-    reports = find_twins_of(reports, [found[row].scan for row in rows], [folds[row] for row in rows])
+    reports = name_twins(reports, [found[row].scan for row in rows], [folds[row] for row in rows])
     return Inventory(tuple(_with_left_out(reports, left_out)), tuple(remarks))
 
 
