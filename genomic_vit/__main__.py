@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a model on a cohort (without data: on the embedded phantom)",
     "predict": "a trained model on one scan: probability, heat map, picture",
     "evaluate": "a trained model on a whole other cohort",
+    "benchmark": "the honest comparison: arms, folds, seeds, and a report",
     "manifest": "a manifest out of a DICOM download or export; plans and downloads public collections",
     "doctor": "can this cohort be used? a verdict a case, with the repair of what is wrong",
     "phantom": "write the synthetic cohort with a known answer",

@@ -28,6 +28,8 @@ ALL = "all"
 MACRO = "macro mean"
 MIN_CLASS = 5  # fewest patients of either class whose numbers are given
 PERMUTATIONS = 2000
+HEAT_GAIN, HEAT_RELIANCE = "auc_gain_of_heat", "auc_reliance_on_heat"  # joint less one of these:
+RETRAINED, SWAPPED = "heat-zero", "swap-zero"
 COLUMNS = (
     "group", "target", "unit", "arm", "metric", "value", "low", "high", "p", "p_holm",
     "patients", "cases", "positive", "note",
@@ -147,6 +149,11 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
             told += _spread(rows, name)
     if reference in names:
         told += _differences(names, reference, aucs, samples)
+    for other, metric in ((RETRAINED, HEAT_GAIN), (SWAPPED, HEAT_RELIANCE)):
+        if "joint" in names and other in names:
+            pair = names.index("joint"), names.index(other)
+            gap, spread = aucs.value[pair[0]] - aucs.value[pair[1]], interval(samples["joint"] - samples[other])
+            told.append(_row("joint", metric, gap, *spread, p=paired_p(aucs, *pair), note=f"less {other}"))
     return told
 
 

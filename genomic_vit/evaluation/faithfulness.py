@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from genomic_vit.data.slab import Slab
+from genomic_vit.evaluation.metrics import interval, patient_weights
 
 
 class HeatOnLesion(NamedTuple):
@@ -28,3 +30,28 @@ def heat_on_lesion(slab: Slab, heat: np.ndarray) -> HeatOnLesion:
     inside = slab.lesion
     hottest = np.unravel_index(int(np.argmax(heat)), heat.shape)
     return HeatOnLesion(float(heat[inside].sum() / heat.sum()), float(inside.mean()), float(inside[hottest]))
+
+
+def heat_rows(told: pd.DataFrame, arm: str, seed: int) -> list[dict]:
+    """Rows for results.csv: share and hits of an arm, what chance gives, and the differences, over patients.
+
+    Args:
+        told: patient, share, area, hit of each case, over seeds.
+        arm: name.
+        seed: of the bootstrap.
+    """
+    mean = told.groupby("patient")[["share", "area", "hit"]].mean()
+    weights = patient_weights(mean.index.to_numpy(), np.zeros(len(mean)), seed) / len(mean)
+    values = {
+        "heat_in_lesion": mean["share"],
+        "heat_in_lesion_by_chance": mean["area"],
+        "heat_in_lesion_beyond_chance": mean["share"] - mean["area"],
+        "pointing_game": mean["hit"],
+        "pointing_game_beyond_chance": mean["hit"] - mean["area"],
+    }
+    shared = {"group": "all", "target": "heat", "unit": "patient", "arm": arm, "patients": len(mean)}
+    rows = []
+    for metric, value in values.items():
+        low, high = interval(weights @ value.to_numpy())
+        rows.append(shared | {"metric": metric, "value": float(value.mean()), "low": low, "high": high, "note": ""})
+    return rows

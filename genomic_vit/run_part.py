@@ -1,0 +1,240 @@
+"""One part of a benchmark: one arm, one fold held out, one seed; kept on disk, and not run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+import traceback
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from genomic_vit import __version__
+from genomic_vit.cohort.folds import Split
+from genomic_vit.cohort.sites import hold_out
+from genomic_vit.config import RunConfig
+from genomic_vit.data.prepare import Prepared
+from genomic_vit.data.slab import Slab
+from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm
+from genomic_vit.evaluation.baselines import fit_and_score
+from genomic_vit.evaluation.faithfulness import heat_on_lesion
+from genomic_vit.evaluation.given_heat import given_heat
+from genomic_vit.evaluation.inference import case_probabilities, slab_heat, stack_heat
+from genomic_vit.evaluation.out_of_fold import INNER, OUTER
+from genomic_vit.evaluation.plan import BenchmarkConfig
+from genomic_vit.models.genomic_vit import GenomicViT, build_model
+from genomic_vit.models.heat_sources import HEAT_SOURCES
+from genomic_vit.run import best_device
+from genomic_vit.training.fit import fit
+from genomic_vit.training.run_folder import RunFolder, to_tree, write_text
+from genomic_vit.training.stages import schedule
+
+FORMAT = 1  # raise it when a part's numbers would change for a reason that its key does not hold
+STUDY = "study.joblib"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One arm, one fold held out, one seed."""
+
+    arm: str
+    fold: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.arm}, fold {self.fold}, seed {self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        """Where it is kept."""
+        return out / "parts" / self.arm / f"seed_{self.seed}_fold_{self.fold}"
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What all parts share.
+
+    Args:
+        config: of the benchmark.
+        prepared: cases with their slabs.
+        folds: fold of each case, (case).
+        tables: features of the arms without a network, by name.
+        digest: of cases, labels, folds and pixels.
+    """
+
+    config: BenchmarkConfig
+    prepared: Prepared
+    folds: np.ndarray
+    tables: dict[str, pd.DataFrame]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a part ended; `reason` says why it failed, None where it did not."""
+
+    part: Part
+    seconds: float
+    reason: str | None = None
+
+
+def study_digest(prepared: Prepared, folds: np.ndarray) -> str:
+    """Hash of who is in, with which labels, in which fold, and of every voxel of the slabs."""
+    digest = hashlib.blake2b(digest_size=16)
+    cohort = prepared.cohort
+    told = [[case.case, case.patient] for case in cohort.cases]
+    digest.update(json.dumps([told, cohort.targets, folds.tolist()]).encode())
+    digest.update(cohort.labels.tobytes())
+    for slab in prepared.slabs:
+        digest.update(slab.hu.tobytes() + slab.lesion.tobytes())
+    return digest.hexdigest()
+
+
+def part_key(study: Study, part: Part) -> str:
+    """Hash of everything that a part's numbers depend on; arms and seeds beside it do not count."""
+    arm, config = ARMS[part.arm], study.config
+    settings: object = to_tree(arm_config(config, arm, part.seed)) if isinstance(arm, NetworkArm) else None
+    table = study.tables[arm.features].to_csv() if isinstance(arm, TableArm) else None
+    told = [FORMAT, __version__, study.digest, dataclasses.asdict(arm), settings, table, part.fold, part.seed]
+    told.append(config.run.split.validation)
+    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+
+
+def is_done(out: Path, study: Study, part: Part) -> bool:
+    """Whether the part was finished with the same settings on the same data."""
+    done = part.folder(out) / "done.json"
+    return done.is_file() and json.loads(done.read_text(encoding="utf-8"))["key"] == part_key(study, part)
+
+
+def run_part(out: str, part: Part) -> Outcome:
+    """Run one part and keep it below `out`, where STUDY lies. Raises nothing: a failure is told, its trace kept."""
+    started = time.monotonic()
+    folder = part.folder(Path(out))
+    try:
+        study = load_study(out, (Path(out) / STUDY).stat().st_mtime_ns)
+        key = part_key(study, part)
+        marker = folder / "key.txt"
+        if folder.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8").strip() != key):
+            shutil.rmtree(folder)  # of other settings: nothing in it can be continued
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(marker, key)
+        arm = ARMS[part.arm]
+        if isinstance(arm, TableArm):
+            scores = _table_scores(study, arm, part)
+        else:
+            scores = _network_scores(study, arm, part, folder)
+        scores.to_csv(folder / "scores.csv", index=False)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        (folder / "error.txt").unlink(missing_ok=True)
+        seconds = time.monotonic() - started
+        write_text(folder / "done.json", json.dumps({"key": key, "seconds": round(seconds, 1)}))
+        return Outcome(part, seconds)
+    except Exception as problem:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "error.txt", traceback.format_exc())
+        return Outcome(part, time.monotonic() - started, f"{type(problem).__name__}: {problem}")
+
+
+@lru_cache(maxsize=1)
+def load_study(out: str, _written: int) -> Study:
+    """The study below `out`, read once by each process."""
+    return joblib.load(Path(out) / STUDY)
+
+
+def arm_config(config: BenchmarkConfig, arm: NetworkArm, seed: int) -> RunConfig:
+    """Settings of a network's training in one arm."""
+    weight = config.lesion_weight if arm.rewards_lesion else 0.0
+    mode = arm.mode if arm.mode in ("joint", "staged") else "joint"
+    return replace(config.run, mode=mode, seed=seed, training=replace(config.run.training, lesion_weight=weight))
+
+
+def part_split(study: Study, part: Part) -> Split:
+    """Cases to learn from, to choose by, and to test; the same for all arms of a fold and seed."""
+    return hold_out(study.prepared.cohort, study.folds, part.fold, study.config.run.split.validation, part.seed)
+
+
+def _network_scores(study: Study, arm: NetworkArm, part: Part, folder: Path) -> pd.DataFrame:
+    config, split, cohort = arm_config(study.config, arm, part.seed), part_split(study, part), study.prepared.cohort
+    torch.manual_seed(part.seed)
+    model = build_model(config, heat_channels=0 if arm.heat == "none" else 1)
+    stages = [replace(stage, heat=HEAT_SOURCES[arm.heat]) for stage in schedule(arm.mode, config.training)]
+    train, validation = ((_slabs(study, index), cohort.labels[index]) for index in (split.train, split.validation))
+    fit(model, train, validation, config, folder, stages=stages)
+    run = RunFolder(folder)
+    run.save_model(model)
+    if arm.heat == "rollout" and arm.answer == "logits":  # predict reads such a folder as any run's
+        write_text(run.config, yaml.safe_dump(to_tree(config), sort_keys=False))
+    device = best_device(config.device)
+    model.to(device).eval()
+    frames = [_asked(study, model, device, arm, arm, index, part) for index in (split.validation, split.test)]
+    frames[0]["part"] = INNER
+    if arm.name == "joint":
+        swaps = [other for other in ARMS.values() if isinstance(other, SwapArm)]
+        frames += [_asked(study, model, device, arm, swap, split.test, part) for swap in swaps]
+    if arm.heat == "rollout":
+        _write_heat(study, model, device, split.test, folder)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _asked(
+    study: Study,
+    model: GenomicViT,
+    device: torch.device,
+    trained: NetworkArm,
+    arm: NetworkArm | SwapArm,
+    index: np.ndarray,
+    part: Part,
+) -> pd.DataFrame:
+    """Scores of some cases with the heat that `arm` gives."""
+    slabs, view, cohort = _slabs(study, index), study.config.run.view, study.prepared.cohort
+    given = given_heat(
+        arm.heat, slabs, cohort.patients[index], view, part.seed, lambda: stack_heat(model, slabs, view, device)
+    )
+    scores = case_probabilities(model, slabs, view, device, given=given, answer=trained.answer)
+    return _frame(study, arm.name, OUTER, index, scores)
+
+
+def _table_scores(study: Study, arm: TableArm, part: Part) -> pd.DataFrame:
+    split, cohort = part_split(study, part), study.prepared.cohort
+    learning = np.sort(np.concatenate([split.train, split.validation]))
+    columns = [
+        fit_and_score(
+            arm.estimator, study.tables[arm.features], label, cohort.patients, learning, split.test, part.seed
+        )
+        for label in cohort.labels.T
+    ]
+    inner, tested = (np.stack(part_scores, axis=1) for part_scores in zip(*columns, strict=True))
+    return pd.concat(
+        [_frame(study, arm.name, INNER, learning, inner), _frame(study, arm.name, OUTER, split.test, tested)],
+        ignore_index=True,
+    )
+
+
+def _frame(study: Study, arm: str, part: str, index: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+    cohort = study.prepared.cohort
+    frame = pd.DataFrame({"arm": arm, "part": part, "case": [cohort.cases[i].case for i in index]})
+    for column, target in enumerate(cohort.targets):
+        frame[target] = scores[:, column]
+    return frame
+
+
+def _write_heat(study: Study, model: GenomicViT, device: torch.device, index: np.ndarray, folder: Path) -> None:
+    """heat.csv: how much of the heat of each tested case lies in its lesion."""
+    rows = []
+    for i in index:
+        _, heat = slab_heat(model, study.prepared.slabs[i], study.config.run.view, device)
+        told = heat_on_lesion(study.prepared.slabs[i], heat)
+        rows.append({"case": study.prepared.cohort.cases[i].case, **told._asdict()})
+    pd.DataFrame(rows).to_csv(folder / "heat.csv", index=False)
+
+
+def _slabs(study: Study, index: np.ndarray) -> list[Slab]:
+    return [study.prepared.slabs[i] for i in index]
