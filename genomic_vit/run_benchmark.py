@@ -72,10 +72,10 @@ def run_benchmark(
     Raises:
         UserError: cohort or settings cannot be used; nothing is trained then.
     """
-    prepared = prepare_cohort(config.run, cache, skip_bad=skip_bad, jobs=jobs, bar=bar)
-    manifest = config.run.data or phantom_manifest(config.run.phantom, cache)
-    listed = len(read_manifest(manifest, ()).cases)
-    unlabelled = listed - len(prepared.cohort.cases) - len(prepared.excluded)
+    prepared = prepare_cohort(config.run, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
+    listed = len(read_manifest(config.run.data or phantom_manifest(config.run.phantom, cache), ()).cases)
+    used = round(sum(1 / slab.siblings for slab in prepared.slabs))  # rows: one may have given several cases
+    unlabelled = listed - used - len(prepared.excluded)
     return compare_cohort(config, prepared, out, unlabelled=unlabelled, engine=engine, jobs=jobs)
 
 
@@ -212,7 +212,7 @@ class Clock:
         networks = [(COST.get(arm, 1.0), np.mean(took)) for arm, took in self._took.items() if _is_network(arm)]
         total = 0.0
         for part in self._open:
-            if self._took[part.arm]:
+            if part.arm in self._took:
                 total += float(np.mean(self._took[part.arm]))
             elif _is_network(part.arm):
                 if not networks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import shutil
 import time
 import traceback
@@ -22,8 +23,8 @@ from genomic_vit import __version__
 from genomic_vit.cohort.folds import Split
 from genomic_vit.cohort.sites import hold_out
 from genomic_vit.config import RunConfig
+from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.data.prepare import Prepared
-from genomic_vit.data.slab import Slab
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm
 from genomic_vit.evaluation.baselines import fit_and_score
 from genomic_vit.evaluation.faithfulness import heat_on_lesion
@@ -33,6 +34,7 @@ from genomic_vit.evaluation.out_of_fold import INNER, OUTER
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.heat_sources import HEAT_SOURCES
+from genomic_vit.models.pretrained import load_pretrained
 from genomic_vit.run import best_device
 from genomic_vit.training.fit import fit
 from genomic_vit.training.run_folder import RunFolder, to_tree, write_text
@@ -40,6 +42,7 @@ from genomic_vit.training.stages import schedule
 
 FORMAT = 1  # raise it when a part's numbers would change for a reason that its key does not hold
 STUDY = "study.joblib"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,8 @@ def _network_scores(study: Study, arm: NetworkArm, part: Part, folder: Path) -> 
     config, split, cohort = arm_config(study.config, arm, part.seed), part_split(study, part), study.prepared.cohort
     torch.manual_seed(part.seed)
     model = build_model(config, heat_channels=0 if arm.heat == "none" else 1)
+    if config.model.pretrained is not None:
+        log.info("%s", load_pretrained(model.vit, config.model.pretrained))
     stages = [replace(stage, heat=HEAT_SOURCES[arm.heat]) for stage in schedule(arm.mode, config.training)]
     train, validation = ((_slabs(study, index), cohort.labels[index]) for index in (split.train, split.validation))
     fit(model, train, validation, config, folder, stages=stages)
@@ -236,5 +241,5 @@ def _write_heat(study: Study, model: GenomicViT, device: torch.device, index: np
     pd.DataFrame(rows).to_csv(folder / "heat.csv", index=False)
 
 
-def _slabs(study: Study, index: np.ndarray) -> list[Slab]:
+def _slabs(study: Study, index: np.ndarray) -> list[PreparedSlab]:
     return [study.prepared.slabs[i] for i in index]

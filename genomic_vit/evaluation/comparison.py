@@ -227,7 +227,10 @@ def _spread(rows: Rows, arm: str) -> list[dict]:
         here = rows.fold == fold
         if 0 < rows.label[here].sum() < here.sum():
             folds.append(auc(rows.label[here], rows.probability[arm][here], np.ones((1, int(here.sum()))))[0])
-    told = [_row(arm, "auc_mean_of_folds", np.mean(folds), np.min(folds), np.max(folds), note="low, high: of folds")]
+    told = []
+    if folds:
+        spread = np.mean(folds), np.min(folds), np.max(folds)
+        told.append(_row(arm, "auc_mean_of_folds", *spread, note="low, high: of folds"))
     seeds = [auc(rows.label, one, np.ones((1, len(one))))[0] for one in rows.per_seed[arm]]
     if len(seeds) > 1:
         told.append(

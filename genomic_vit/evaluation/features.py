@@ -9,6 +9,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from genomic_vit.cohort.labels import Covariate
+from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.data.slab import Slab
 
 RIM_MM = 3.0  # the surroundings whose HU are told too
@@ -31,12 +32,12 @@ INTENSITY = {
 }
 
 
-def radiomics(slabs: Sequence[Slab]) -> pd.DataFrame:
+def radiomics(slabs: Sequence[Slab | PreparedSlab]) -> pd.DataFrame:
     """Size, shape and HU features of each lesion by SimpleITK's label statistics on its slab; NaN where undefined."""
     return pd.DataFrame([_lesion_features(slab) for slab in slabs]).replace([np.inf, -np.inf], np.nan)
 
 
-def size(slabs: Sequence[Slab]) -> pd.DataFrame:
+def size(slabs: Sequence[Slab | PreparedSlab]) -> pd.DataFrame:
     """Lesion diameter, mm; NaN where the lesion has no outline."""
     return pd.DataFrame({"diameter_mm": [slab.diameter_mm for slab in slabs]})
 

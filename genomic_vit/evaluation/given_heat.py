@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from genomic_vit.config import ViewConfig
+from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.data.grid import STACK_SLICES, stack_starts
 from genomic_vit.data.slab import Slab
 from genomic_vit.evaluation.arms import Heat
@@ -14,7 +15,7 @@ from genomic_vit.evaluation.arms import Heat
 
 def given_heat(
     source: Heat,
-    slabs: Sequence[Slab],
+    slabs: Sequence[Slab | PreparedSlab],
     patients: np.ndarray,
     view: ViewConfig,
     seed: int,
@@ -55,7 +56,7 @@ def given_heat(
     return np.where(mean > 0, lesion / np.maximum(mean, 1e-6), 1.0).astype(np.float32)
 
 
-def donors(slabs: Sequence[Slab], patients: np.ndarray, view: ViewConfig, seed: int) -> np.ndarray:
+def donors(slabs: Sequence[Slab | PreparedSlab], patients: np.ndarray, view: ViewConfig, seed: int) -> np.ndarray:
     """For each strided stack the stack whose heat it gets, (stack): of another patient, at the same relative depth.
 
     Patients stand in a random ring and each gets the heat of the next one's first case.

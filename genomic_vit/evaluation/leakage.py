@@ -12,6 +12,7 @@ from einops import reduce
 
 from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.config import UserError
+from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.data.grid import STACK_SLICES
 from genomic_vit.data.slab import Slab
 from genomic_vit.evaluation.overlay import middle_stack
@@ -25,7 +26,7 @@ class LeakError(UserError):
     """Cases on two sides of a fold belong together; the message names them and says what to do."""
 
 
-def check_leaks(cohort: Cohort, slabs: Sequence[Slab], folds: np.ndarray) -> None:
+def check_leaks(cohort: Cohort, slabs: Sequence[Slab | PreparedSlab], folds: np.ndarray) -> None:
     """Stop where patients, scans or pixels are shared across folds.
 
     Args:
@@ -57,7 +58,7 @@ def check_leaks(cohort: Cohort, slabs: Sequence[Slab], folds: np.ndarray) -> Non
         )
 
 
-def near_duplicates(slabs: Sequence[Slab], alike: float = ALIKE) -> list[tuple[int, int, float]]:
+def near_duplicates(slabs: Sequence[Slab | PreparedSlab], alike: float = ALIKE) -> list[tuple[int, int, float]]:
     """Pairs of slabs that show the same, with their correlation: the middle stacks, reduced to 8 × 8 a slice.
 
     Correlation forgives another rescaling of HU, added noise and a new file; it does not find a lesion cut with

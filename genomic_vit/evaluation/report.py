@@ -149,7 +149,8 @@ def pick_examples(arm: OutOfFold, label: np.ndarray, column: int) -> list[tuple[
 
 def _flow(found: Findings) -> list[tuple[str, int, str]]:
     cohort, excluded = found.prepared.cohort, found.prepared.excluded
-    rows = [("cases in the manifest", len(cohort.cases) + len(excluded) + found.unlabelled, "")]
+    used = round(sum(1 / getattr(slab, "siblings", 1) for slab in found.prepared.slabs))
+    rows = [("rows of the manifest", used + len(excluded) + found.unlabelled, "")]
     if found.unlabelled:
         rows.append(("without any label", found.unlabelled, "left out"))
     rows += [("not usable", 1, f"{case}: {reason}") for case, reason in excluded[:20]]

@@ -1,0 +1,114 @@
+"""Sentences that follow from numbers, examples chosen by rule, a checklist without gaps, tables by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genomic_vit.evaluation.checklist import AUTHOR, ITEMS, fill
+from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
+from genomic_vit.evaluation.comparison import HEAT_GAIN, HEAT_RELIANCE
+from genomic_vit.evaluation.faithfulness import heat_rows
+from genomic_vit.evaluation.known import known_answers
+from genomic_vit.evaluation.out_of_fold import OutOfFold
+from genomic_vit.evaluation.plan import BenchmarkConfig
+from genomic_vit.evaluation.report import example_arm, pick_examples
+from genomic_vit.evaluation.verdict import heat_verdict
+from tests.benchmark_cohort import bright_cohort, category, number
+
+
+def results(gain=None, reliance=None):
+    """A results table with AUCs and the heat's differences (value, low, high)."""
+    shared = {"group": "all", "target": "EGFR", "unit": "patient", "patients": 60}
+    rows = [
+        shared | {"arm": arm, "metric": "auc", "value": value} for arm, value in (("joint", 0.8), ("heat-zero", 0.75))
+    ]
+    for metric, told in ((HEAT_GAIN, gain), (HEAT_RELIANCE, reliance)):
+        if told:
+            rows.append(
+                shared | {"arm": "joint", "metric": metric} | dict(zip(("value", "low", "high"), told, strict=True))
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("gain", "outcome", "says"),
+    [
+        (
+            (0.05, 0.01, 0.09),
+            "helps",
+            r"EGFR: the heat helps: joint reaches AUC 0.800, .* without heat 0.750, .*\+0.050 \(95",
+        ),
+        ((-0.05, -0.09, -0.01), "hurts", "EGFR: the heat hurts: .* difference -0.050"),
+        ((0.05, -0.01, 0.11), "cannot tell", "whether the heat helps cannot be told from these 60 patients"),
+        ((0.05, 0.0, 0.11), "cannot tell", "cannot be told"),
+        ((0.0, 0.0, 0.0), "cannot tell", "cannot be told"),
+        (None, "not asked", "whether training with the heat helps was not asked"),
+    ],
+)
+def test_the_sentence_on_heat_follows_from_the_interval(gain, outcome, says):
+    import re
+
+    told = heat_verdict(results(gain), "EGFR", "patient")
+    assert told.outcome == outcome and re.search(says, told.sentence)
+
+
+@pytest.mark.parametrize(
+    ("reliance", "says"),
+    [
+        ((0.1, 0.05, 0.2), "the trained network loses AUC: difference"),
+        ((-0.1, -0.2, -0.05), "the trained network gains AUC"),
+        ((0.0, -0.1, 0.1), "cannot be told to lose or gain AUC"),
+    ],
+)
+def test_the_sentence_on_reliance_follows_from_the_interval(reliance, says):
+    assert says in heat_verdict(results((0.05, 0.01, 0.09), reliance), "EGFR", "patient").sentence
+
+
+def test_examples_are_the_nearest_farthest_and_median_case():
+    probability = np.array([0.9, 0.2, 0.6, 0.55, 0.5])[None, :, None]
+    arm = OutOfFold("joint", probability, np.full_like(probability, 0.5))
+    label = np.array([1, 1, 0, 1, np.nan])  # distances 0.1, 0.8, 0.6, 0.45, unknown
+    assert pick_examples(arm, label, 0) == [("best", 0), ("median", 3), ("worst", 1)]
+
+
+def test_heat_is_shown_of_the_reference_or_the_first_network_with_heat():
+    assert example_arm(BenchmarkConfig(reference="staged")) == "staged"
+    assert example_arm(BenchmarkConfig(reference="cnn")) == "joint"
+    assert example_arm(BenchmarkConfig(arms=("cnn", "size"), reference="size")) is None
+
+
+def test_every_item_of_the_checklist_is_filled_or_the_authors():
+    prepared = bright_cohort(6, covariates=(number("age", [1, 2, np.nan, 4, 5, 6]),))
+    known = known_answers(BenchmarkConfig(site=None), prepared, ("fold 0", "fold 1"), {"python": "3"})
+    rows = fill(known)
+    assert len(rows) == len(ITEMS) and all(all(cell for cell in row) for row in rows)
+    assert not any("{" in row[3] for row in rows)
+    assert sum(row[3] == AUTHOR for row in rows) >= 5
+    assert any("age: 1" in row[3] for row in rows)
+    told = {item for row in rows for item in row[0].replace("–", "-").split(", ")}
+    assert {"20", "21", "33", "35", "36"} <= told
+
+
+def test_cohort_tables_by_hand():
+    covariates = (number("age", [50, 60, 70, np.nan]), category("sex", ["F", "M", "F", ""]))
+    prepared = bright_cohort(4, covariates=covariates)
+    rows = {row[0]: row[1:] for row in describe_cohort(prepared)}
+    assert rows["cases"][0] == "4" and int(rows["cases"][1]) + int(rows["cases"][2]) == 4
+    assert rows["age"][0] == "60 (55–65) [1]"
+    assert rows["sex: F"][0] == "2 (67 %)" and rows["sex: missing"][0] == "1"
+    folds = describe_folds(prepared.cohort, np.array([0, 0, 1, 1]), ("fold 0", "site B"))
+    assert [row[:3] for row in folds] == [["fold 0", "2", "2"], ["site B", "2", "2"]]
+    positive = prepared.cohort.labels[:2, 0].sum()
+    assert folds[0][3:] == [str(int(positive)), str(int(2 - positive)), "0"]
+
+
+def test_heat_rows_are_means_over_patients_with_intervals():
+    told = pd.DataFrame(
+        {"patient": ["a", "a", "b"], "share": [0.2, 0.4, 0.5], "area": [0.1, 0.1, 0.3], "hit": [1.0, 0.0, 1.0]}
+    )
+    rows = {row["metric"]: row for row in heat_rows(told, "joint", 0)}
+    assert rows["heat_in_lesion"]["value"] == pytest.approx((0.3 + 0.5) / 2)
+    assert rows["heat_in_lesion_beyond_chance"]["value"] == pytest.approx((0.2 + 0.2) / 2)
+    assert rows["pointing_game"]["value"] == pytest.approx(0.75)
+    assert rows["heat_in_lesion"]["low"] == pytest.approx(0.3) and rows["heat_in_lesion"]["high"] == pytest.approx(0.5)
+    assert rows["heat_in_lesion"]["patients"] == 2
