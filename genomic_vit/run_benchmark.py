@@ -17,33 +17,24 @@ import pandas as pd
 import torch
 import yaml
 
-from genomic_vit.cohort.folds import assign_folds
-from genomic_vit.cohort.manifest import ManifestError, read_manifest
-from genomic_vit.cohort.sites import assign_sites, hold_out
-from genomic_vit.config import UserError
+from genomic_vit.cohort.manifest import read_manifest
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.data.workers import Engine, Lost, run_each
 from genomic_vit.evaluation.arms import ARMS, SwapArm, TableArm, trained_for
 from genomic_vit.evaluation.comparison import compare
-from genomic_vit.evaluation.covariates import check_covariates
 from genomic_vit.evaluation.faithfulness import heat_rows
-from genomic_vit.evaluation.features import covariate_table, radiomics, size
 from genomic_vit.evaluation.inference import slab_heat
-from genomic_vit.evaluation.leakage import check_leaks
 from genomic_vit.evaluation.out_of_fold import collect
 from genomic_vit.evaluation.overlay import draw_overlay
-from genomic_vit.evaluation.plan import BenchmarkConfig, find_covariate, members
+from genomic_vit.evaluation.plan import BenchmarkConfig, members
 from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, render_report
 from genomic_vit.run import Bar, best_device, phantom_manifest, prepare_cohort
-from genomic_vit.run_part import STUDY, Outcome, Part, Study, is_done, run_part, study_digest
+from genomic_vit.run_part import STUDY, Outcome, Part, is_done, run_part
+from genomic_vit.study import BenchmarkError, Study, plan_study
 from genomic_vit.training.run_folder import RunFolder, environment, write_text
 
 COST = {"staged": 1.5, "vit": 0.7, "cnn": 0.7}  # of a part's time, in that of joint; only for the time left
 log = logging.getLogger(__name__)
-
-
-class BenchmarkError(UserError):
-    """The benchmark cannot be run as asked, or parts of it failed; the message says which and what to do."""
 
 
 def run_benchmark(
@@ -101,66 +92,6 @@ def compare_cohort(
     found.results.to_csv(out / "results.csv", index=False)
     write_predictions(found, out / "predictions.csv")
     return found, failed
-
-
-def plan_study(
-    config: BenchmarkConfig, prepared: Prepared
-) -> tuple[Study, tuple[str, ...], list[tuple[str, str]], list[str]]:
-    """Folds, features and everything that can be refused before training.
-
-    Returns:
-        the study, what each fold holds out, (arm, reason) of arms that cannot be fed, warnings.
-
-    Raises:
-        UserError: folds, covariates or cases cannot be used.
-    """
-    cohort = prepared.cohort
-    for name in config.covariates:
-        find_covariate(name, cohort.covariates, "benchmark")
-    if config.site:
-        folds, sites = assign_sites(cohort, config.site)
-        fold_names = tuple(f"{config.site} {site}" for site in sites)
-    else:
-        folds = assign_folds(cohort, config.folds, config.run.seed)
-        fold_names = tuple(f"fold {fold}" for fold in range(config.folds))
-    check_leaks(cohort, prepared.slabs, folds)
-    for seed in config.seeds:
-        for fold, name in enumerate(fold_names):
-            try:
-                hold_out(cohort, folds, fold, config.run.split.validation, seed)
-            except ManifestError as problem:
-                raise BenchmarkError(f"{name} held out, seed {seed}: {problem}") from problem
-    used = [c for c in cohort.covariates if c.name in (*config.clinical, *config.acquisition)]
-    warnings = check_covariates(cohort, used, folds, config.run.seed)
-    for condition in config.subgroups:
-        if not members(condition, cohort.covariates).any():
-            warnings.append(f"subgroup {condition} has no case")
-    tables, left_out = feed_arms(config, prepared)
-    return Study(config, prepared, folds, tables, study_digest(prepared, folds)), fold_names, left_out, warnings
-
-
-def feed_arms(config: BenchmarkConfig, prepared: Prepared) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str]]]:
-    """Feature tables of the arms without a network, and (arm, reason) of those that the cohort cannot feed."""
-    tables: dict[str, pd.DataFrame] = {}
-    left_out = []
-    covariates = {covariate.name: covariate for covariate in prepared.cohort.covariates}
-    outlined = not np.isnan([slab.diameter_mm for slab in prepared.slabs]).any()
-    for name in config.arms:
-        arm = ARMS[name]
-        if not isinstance(arm, TableArm):
-            continue
-        asked = {"clinical": config.clinical, "site": config.acquisition}.get(arm.features, ())
-        if arm.features in ("clinical", "site"):
-            if asked:
-                tables[arm.features] = covariate_table([covariates[column] for column in asked])
-            else:
-                setting = {"clinical": "clinical", "site": "acquisition"}[arm.features]
-                left_out.append((name, f"no covariates are named in {setting}"))
-        elif not outlined:
-            left_out.append((name, "not every lesion has an outline to measure"))
-        elif arm.features not in tables:
-            tables[arm.features] = {"radiomics": radiomics, "size": size}[arm.features](prepared.slabs)
-    return tables, left_out
 
 
 def list_parts(study: Study, left_out: dict[str, str]) -> list[Part]:

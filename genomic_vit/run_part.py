@@ -24,7 +24,6 @@ from genomic_vit.cohort.folds import Split
 from genomic_vit.cohort.sites import hold_out
 from genomic_vit.config import RunConfig
 from genomic_vit.data.entry import PreparedSlab
-from genomic_vit.data.prepare import Prepared
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm
 from genomic_vit.evaluation.baselines import fit_and_score
 from genomic_vit.evaluation.faithfulness import heat_on_lesion
@@ -36,6 +35,7 @@ from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.heat_sources import HEAT_SOURCES
 from genomic_vit.models.pretrained import load_pretrained
 from genomic_vit.run import best_device
+from genomic_vit.study import Study
 from genomic_vit.training.fit import fit
 from genomic_vit.training.run_folder import RunFolder, to_tree, write_text
 from genomic_vit.training.stages import schedule
@@ -61,25 +61,6 @@ class Part:
         return out / "parts" / self.arm / f"seed_{self.seed}_fold_{self.fold}"
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """What all parts share.
-
-    Args:
-        config: of the benchmark.
-        prepared: cases with their slabs.
-        folds: fold of each case, (case).
-        tables: features of the arms without a network, by name.
-        digest: of cases, labels, folds and pixels.
-    """
-
-    config: BenchmarkConfig
-    prepared: Prepared
-    folds: np.ndarray
-    tables: dict[str, pd.DataFrame]
-    digest: str
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How a part ended; `reason` says why it failed, None where it did not."""
@@ -87,18 +68,6 @@ class Outcome:
     part: Part
     seconds: float
     reason: str | None = None
-
-
-def study_digest(prepared: Prepared, folds: np.ndarray) -> str:
-    """Hash of who is in, with which labels, in which fold, and of every voxel of the slabs."""
-    digest = hashlib.blake2b(digest_size=16)
-    cohort = prepared.cohort
-    told = [[case.case, case.patient] for case in cohort.cases]
-    digest.update(json.dumps([told, cohort.targets, folds.tolist()]).encode())
-    digest.update(cohort.labels.tobytes())
-    for slab in prepared.slabs:
-        digest.update(slab.hu.tobytes() + slab.lesion.tobytes())
-    return digest.hexdigest()
 
 
 def part_key(study: Study, part: Part) -> str:

@@ -16,7 +16,7 @@ RUN = {
     "device": "cpu",
     "slab": {"tile_px": TILE_PX},
     "vit": {"patch_px": 8, "width": 16, "heads": 2, "depth": 2},
-    "training": {"epochs": 2},
+    "training": {"epochs": 1},
     "split": {"validation": 0.3},
 }
 

@@ -7,8 +7,9 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from genomic_vit.cohort.manifest import Cohort
-from genomic_vit.evaluation.comparison import MACRO, compare, make_rows, permutation_p
+from genomic_vit.evaluation.comparison import MACRO, compare, permutation_p
 from genomic_vit.evaluation.out_of_fold import INNER, OUTER, OutOfFold, collect
+from genomic_vit.evaluation.rows import make_rows
 from tests.benchmark_cohort import bright_cohort
 
 COHORT = bright_cohort(40, lesions=2).cohort

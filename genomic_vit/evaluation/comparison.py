@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ from genomic_vit.evaluation.metrics import (
     patient_weights,
 )
 from genomic_vit.evaluation.out_of_fold import OutOfFold
+from genomic_vit.evaluation.rows import Rows, make_rows
 
 ALL = "all"
 MACRO = "macro mean"
@@ -34,28 +34,6 @@ COLUMNS = (
     "group", "target", "unit", "arm", "metric", "value", "low", "high", "p", "p_holm",
     "patients", "cases", "positive", "note",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What is compared: one row a patient or a case, the same for all arms.
-
-    Args:
-        label: 0 or 1, (row).
-        patients: (row).
-        probability, decided: arm → (row); decided is 1 where called positive.
-        per_seed: arm → (seed row) of probabilities.
-        fold: (row).
-        cases: how many cases stand behind the rows.
-    """
-
-    label: np.ndarray
-    patients: np.ndarray
-    probability: dict[str, np.ndarray]
-    decided: dict[str, np.ndarray]
-    per_seed: dict[str, np.ndarray]
-    fold: np.ndarray
-    cases: int
 
 
 def compare(
@@ -98,26 +76,6 @@ def compare(
                 macro = macro_rows(cohort, arms, folds, member, unit, reference, seed)
                 frames.append(pd.DataFrame(macro).assign(**told))
     return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
-
-
-def make_rows(
-    cohort: Cohort, arms: Sequence[OutOfFold], folds: np.ndarray, member: np.ndarray, column: int, unit: str
-) -> Rows:
-    """Rows of the member cases (bool (case), their labels known) for one target; unit patient or case."""
-    label, patients = cohort.labels[member, column], cohort.patients[member]
-
-    def unite(values: np.ndarray) -> np.ndarray:
-        return by_patient(values, label, patients)[0] if unit == "patient" else values
-
-    probability = {arm.arm: unite(arm.mean[member, column]) for arm in arms}
-    threshold = {arm.arm: unite(arm.mean_threshold[member, column]) for arm in arms}
-    per_seed = {arm.arm: np.stack([unite(one[member, column]) for one in arm.probability]) for arm in arms}
-    fold = unite(folds[member].astype(float))
-    cases = len(label)
-    if unit == "patient" and cases:
-        _, label, patients = by_patient(label, label, patients)
-    decided = {name: (p >= threshold[name]).astype(float) for name, p in probability.items()}
-    return Rows(label, patients, probability, decided, per_seed, fold, cases)
 
 
 def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dict]:

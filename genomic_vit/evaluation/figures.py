@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from genomic_vit.evaluation.calibration import calibration_bins
-from genomic_vit.evaluation.comparison import Rows
 from genomic_vit.evaluation.decision import THRESHOLDS, act_on_all, net_benefit
+from genomic_vit.evaluation.rows import Rows
 
 COLOURS = ("#0b3c5d", "#d1495b", "#2e933c", "#edae49", "#66717e", "#7b4ea3", "#00798c", "#8c510a", "#b04f9c")
 STYLES = ("-", "--", "-.", ":")  # told apart on black-and-white paper too

@@ -17,18 +17,25 @@ from genomic_vit.data.prepare import Prepared
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm
 from genomic_vit.evaluation.checklist import fill
 from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
-from genomic_vit.evaluation.comparison import ALL, MACRO, make_rows
+from genomic_vit.evaluation.comparison import ALL, MACRO
 from genomic_vit.evaluation.figures import curves, forest_plot
 from genomic_vit.evaluation.known import known_answers
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
+from genomic_vit.evaluation.result_tables import (
+    arm_row,
+    difference_text,
+    heat_table,
+    interval_text,
+    macro_rows,
+    rows_of,
+    spread_text,
+    subgroup_rows,
+)
+from genomic_vit.evaluation.rows import make_rows
 from genomic_vit.evaluation.verdict import heat_verdict
 
 CURVES = 8  # arms whose curves are drawn: the first of those that are neither swapped nor retrained ablations
-METRICS = (
-    "average_precision", "sensitivity", "specificity", "balanced_accuracy", "brier", "calibration_slope",
-    "calibration_intercept", "expected_calibration_error",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +107,11 @@ def render_report(
         parts=[_part(found, column) for column in range(len(cohort.targets))],
         unit=unit,
         reference=config.reference,
-        macro=_macro(found) if len(cohort.targets) > 1 else [],
+        macro=macro_rows(results, unit) if len(cohort.targets) > 1 else [],
         arms=[(arm.arm, ARMS[arm.arm].says) for arm in found.arms],
         left_out=found.left_out,
-        subgroups=_subgroups(found),
-        heat=_heat(results),
+        subgroups=subgroup_rows(results, config.subgroups, cohort.targets, unit),
+        heat=heat_table(results),
         examples=[(caption, base64.b64encode(image.read_bytes()).decode()) for caption, image in examples],
         examples_arm=example_arm(found.config) or "",
         checklist=fill(known_answers(config, found.prepared, found.fold_names, environment)),
@@ -124,8 +131,8 @@ def print_table(results: pd.DataFrame, unit: str) -> str:
             continue
         lines.append(f"{target}, one row a {unit}:")
         for arm, row in auc.iterrows():
-            gap = f"  {_signed(gaps.loc[arm])}" if arm in gaps.index else "  reference"
-            lines.append(f"  {arm:14} AUC {_interval(row)}{gap}")
+            gap = f"  {difference_text(gaps.loc[arm])}" if arm in gaps.index else "  reference"
+            lines.append(f"  {arm:14} AUC {interval_text(row)}{gap}")
         if target != MACRO and "joint" in auc.index:
             lines.append(heat_verdict(results, target, unit).sentence)
     return "\n".join(lines)
@@ -162,7 +169,7 @@ def _flow(found: Findings) -> list[tuple[str, int, str]]:
 
 def _part(found: Findings, column: int) -> dict:
     config, cohort, target = found.config, found.prepared.cohort, found.prepared.cohort.targets[column]
-    here = _of(found.results, ALL, target, config.unit)
+    here = rows_of(found.results, ALL, target, config.unit)
     auc = here[here["metric"] == "auc"].reset_index()
     rows = make_rows(cohort, found.arms, found.folds, ~np.isnan(cohort.labels[:, column]), column, config.unit)
     drawn = [arm.arm for arm in found.arms if not isinstance(ARMS[arm.arm], SwapArm) and not _ablates(arm.arm)]
@@ -171,111 +178,14 @@ def _part(found: Findings, column: int) -> dict:
         "target": target,
         "counts": f"{first['cases']:.0f} cases of {first['patients']:.0f} patients, {first['positive']:.0f} positive",
         "forest": _inline(forest_plot(auc, config.reference)),
-        "table": [_arm_row(here, name) for name in auc["arm"]],
-        "spread": _spread(here, config.reference),
+        "table": [arm_row(here, name) for name in auc["arm"]],
+        "spread": spread_text(here, config.reference),
         "curves": _inline(curves(rows, {name: name for name in drawn[:CURVES]})),
     }
 
 
-def _arm_row(here: pd.DataFrame, arm: str) -> list[str]:
-    own = here[here["arm"] == arm].set_index("metric")
-    gap = own.loc["auc_difference"] if "auc_difference" in own.index else None
-    return [
-        arm,
-        _interval(own.loc["auc"]),
-        _signed(gap) if gap is not None else "reference",
-        _p(gap["p_holm"]) if gap is not None else "",
-        _p(own.loc["auc"]["p"]),
-        *(_number(own.loc[metric]["value"]) for metric in METRICS),
-    ]
-
-
-def _spread(here: pd.DataFrame, reference: str) -> str:
-    own = here[here["arm"] == reference].set_index("metric")
-    if "auc_mean_of_folds" not in own.index:
-        return ""
-    folds = own.loc["auc_mean_of_folds"]
-    said = (
-        f"{reference}: mean of the folds' own AUROCs {folds['value']:.3f} ({folds['low']:.3f} to {folds['high']:.3f})."
-    )
-    if "auc_mean_of_seeds" in own.index:
-        seeds = own.loc["auc_mean_of_seeds"]
-        said += (
-            f" Single seeds: mean {seeds['value']:.3f}, from {seeds['low']:.3f} to {seeds['high']:.3f}, "
-            f"standard deviation {own.loc['auc_sd_over_seeds']['value']:.3f}."
-        )
-    return said
-
-
-def _macro(found: Findings) -> list[list[str]]:
-    here = _of(found.results, ALL, MACRO, found.config.unit)
-    auc, gaps = (here[here["metric"] == metric].set_index("arm") for metric in ("auc", "auc_difference"))
-    return [
-        [arm, _interval(row), _signed(gaps.loc[arm]) if arm in gaps.index else "reference"]
-        for arm, row in auc.iterrows()
-    ]
-
-
-def _subgroups(found: Findings) -> list[list[str]]:
-    told = []
-    for group in found.config.subgroups:
-        for target in found.prepared.cohort.targets:
-            here = _of(found.results, group, target, found.config.unit)
-            if (here["metric"] == "withheld").any():
-                row = here.iloc[0]
-                told.append([group, target, "all", *_counts(row), f"withheld: {row['note']}", ""])
-                continue
-            gaps = here[here["metric"] == "auc_difference"].set_index("arm")
-            for _, row in here[here["metric"] == "auc"].iterrows():
-                gap = _signed(gaps.loc[row["arm"]]) if row["arm"] in gaps.index else "reference"
-                told.append([group, target, row["arm"], *_counts(row), _interval(row), gap])
-    return told
-
-
-def _heat(results: pd.DataFrame) -> list[list[str]]:
-    here = results[results["target"] == "heat"]
-    told = []
-    for arm in dict.fromkeys(here["arm"]):
-        own = here[here["arm"] == arm].set_index("metric")
-        told.append(
-            [
-                arm,
-                _number(own.loc["heat_in_lesion"]["value"]),
-                _number(own.loc["heat_in_lesion_by_chance"]["value"]),
-                _signed(own.loc["heat_in_lesion_beyond_chance"]),
-                _number(own.loc["pointing_game"]["value"]),
-                _signed(own.loc["pointing_game_beyond_chance"]),
-            ]
-        )
-    return told
-
-
-def _of(results: pd.DataFrame, group: str, target: str, unit: str) -> pd.DataFrame:
-    return results[(results["group"] == group) & (results["target"] == target) & (results["unit"] == unit)]
-
-
 def _ablates(arm: str) -> bool:
     return arm.startswith("heat-")
-
-
-def _counts(row: pd.Series) -> list[str]:
-    return [f"{row[name]:.0f}" for name in ("patients", "cases", "positive")]
-
-
-def _interval(row: pd.Series) -> str:
-    return f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
-
-
-def _signed(row: pd.Series) -> str:
-    return f"{row['value']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-
-
-def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f}"
-
-
-def _p(value: float) -> str:
-    return "–" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _inline(svg: str) -> str:

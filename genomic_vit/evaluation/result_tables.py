@@ -1,0 +1,120 @@
+"""Results as tables of text, for the report and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from genomic_vit.evaluation.comparison import ALL, MACRO
+
+METRICS = (
+    "average_precision", "sensitivity", "specificity", "balanced_accuracy", "brier", "calibration_slope",
+    "calibration_intercept", "expected_calibration_error",
+)  # fmt: skip
+
+
+def arm_row(here: pd.DataFrame, arm: str) -> list[str]:
+    """(arm, AUC, difference, p by Holm, p by permutation, METRICS) of one arm among the rows of one target."""
+    own = here[here["arm"] == arm].set_index("metric")
+    gap = own.loc["auc_difference"] if "auc_difference" in own.index else None
+    return [
+        arm,
+        interval_text(own.loc["auc"]),
+        difference_text(gap) if gap is not None else "reference",
+        _p(gap["p_holm"]) if gap is not None else "",
+        _p(own.loc["auc"]["p"]),
+        *(_number(own.loc[metric]["value"]) for metric in METRICS),
+    ]
+
+
+def spread_text(here: pd.DataFrame, reference: str) -> str:
+    """How the reference's AUC varies over folds and seeds, in words."""
+    own = here[here["arm"] == reference].set_index("metric")
+    if "auc_mean_of_folds" not in own.index:
+        return ""
+    folds = own.loc["auc_mean_of_folds"]
+    said = (
+        f"{reference}: mean of the folds' own AUROCs {folds['value']:.3f} ({folds['low']:.3f} to {folds['high']:.3f})."
+    )
+    if "auc_mean_of_seeds" in own.index:
+        seeds = own.loc["auc_mean_of_seeds"]
+        said += (
+            f" Single seeds: mean {seeds['value']:.3f}, from {seeds['low']:.3f} to {seeds['high']:.3f}, "
+            f"standard deviation {own.loc['auc_sd_over_seeds']['value']:.3f}."
+        )
+    return said
+
+
+def macro_rows(results: pd.DataFrame, unit: str) -> list[list[str]]:
+    """Rows of (arm, mean AUC over targets, difference from the reference)."""
+    here = rows_of(results, ALL, MACRO, unit)
+    auc, gaps = (here[here["metric"] == metric].set_index("arm") for metric in ("auc", "auc_difference"))
+    return [
+        [arm, interval_text(row), difference_text(gaps.loc[arm]) if arm in gaps.index else "reference"]
+        for arm, row in auc.iterrows()
+    ]
+
+
+def subgroup_rows(results: pd.DataFrame, groups: Sequence[str], targets: Sequence[str], unit: str) -> list[list[str]]:
+    """Rows of (group, target, arm, patients, cases, positive, AUC, difference), or why a group's are withheld."""
+    told = []
+    for group in groups:
+        for target in targets:
+            here = rows_of(results, group, target, unit)
+            if (here["metric"] == "withheld").any():
+                row = here.iloc[0]
+                told.append([group, target, "all", *_counts(row), f"withheld: {row['note']}", ""])
+                continue
+            gaps = here[here["metric"] == "auc_difference"].set_index("arm")
+            for _, row in here[here["metric"] == "auc"].iterrows():
+                gap = difference_text(gaps.loc[row["arm"]]) if row["arm"] in gaps.index else "reference"
+                told.append([group, target, row["arm"], *_counts(row), interval_text(row), gap])
+    return told
+
+
+def heat_table(results: pd.DataFrame) -> list[list[str]]:
+    """Rows of (arm, share in the lesion, chance, beyond it, hits of the pointing game, beyond chance)."""
+    here = results[results["target"] == "heat"]
+    told = []
+    for arm in dict.fromkeys(here["arm"]):
+        own = here[here["arm"] == arm].set_index("metric")
+        told.append(
+            [
+                arm,
+                _number(own.loc["heat_in_lesion"]["value"]),
+                _number(own.loc["heat_in_lesion_by_chance"]["value"]),
+                difference_text(own.loc["heat_in_lesion_beyond_chance"]),
+                _number(own.loc["pointing_game"]["value"]),
+                difference_text(own.loc["pointing_game_beyond_chance"]),
+            ]
+        )
+    return told
+
+
+def rows_of(results: pd.DataFrame, group: str, target: str, unit: str) -> pd.DataFrame:
+    """The results of one group, target and unit."""
+    return results[(results["group"] == group) & (results["target"] == target) & (results["unit"] == unit)]
+
+
+def _counts(row: pd.Series) -> list[str]:
+    return [f"{row[name]:.0f}" for name in ("patients", "cases", "positive")]
+
+
+def interval_text(row: pd.Series) -> str:
+    """value (low–high)."""
+    return f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
+
+
+def difference_text(row: pd.Series) -> str:
+    """Signed value (low to high)."""
+    return f"{row['value']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def _p(value: float) -> str:
+    return "–" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"

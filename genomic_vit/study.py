@@ -1,0 +1,116 @@
+"""What all parts of a benchmark share, and everything that can be refused before one is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from genomic_vit.cohort.folds import assign_folds
+from genomic_vit.cohort.manifest import ManifestError
+from genomic_vit.cohort.sites import assign_sites, hold_out
+from genomic_vit.config import UserError
+from genomic_vit.data.prepare import Prepared
+from genomic_vit.evaluation.arms import ARMS, TableArm
+from genomic_vit.evaluation.covariates import check_covariates
+from genomic_vit.evaluation.features import covariate_table, radiomics, size
+from genomic_vit.evaluation.leakage import check_leaks
+from genomic_vit.evaluation.plan import BenchmarkConfig, find_covariate, members
+
+
+class BenchmarkError(UserError):
+    """The benchmark cannot be run as asked, or parts of it failed; the message says which and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What all parts share.
+
+    Args:
+        config: of the benchmark.
+        prepared: cases with their slabs.
+        folds: fold of each case, (case).
+        tables: features of the arms without a network, by name.
+        digest: of cases, labels, folds and pixels.
+    """
+
+    config: BenchmarkConfig
+    prepared: Prepared
+    folds: np.ndarray
+    tables: dict[str, pd.DataFrame]
+    digest: str
+
+
+def plan_study(
+    config: BenchmarkConfig, prepared: Prepared
+) -> tuple[Study, tuple[str, ...], list[tuple[str, str]], list[str]]:
+    """Folds, features and everything that can be refused before training.
+
+    Returns:
+        the study, what each fold holds out, (arm, reason) of arms that cannot be fed, warnings.
+
+    Raises:
+        UserError: folds, covariates or cases cannot be used.
+    """
+    cohort = prepared.cohort
+    for name in config.covariates:
+        find_covariate(name, cohort.covariates, "benchmark")
+    if config.site:
+        folds, sites = assign_sites(cohort, config.site)
+        fold_names = tuple(f"{config.site} {site}" for site in sites)
+    else:
+        folds = assign_folds(cohort, config.folds, config.run.seed)
+        fold_names = tuple(f"fold {fold}" for fold in range(config.folds))
+    check_leaks(cohort, prepared.slabs, folds)
+    for seed in config.seeds:
+        for fold, name in enumerate(fold_names):
+            try:
+                hold_out(cohort, folds, fold, config.run.split.validation, seed)
+            except ManifestError as problem:
+                raise BenchmarkError(f"{name} held out, seed {seed}: {problem}") from problem
+    used = [c for c in cohort.covariates if c.name in (*config.clinical, *config.acquisition)]
+    warnings = check_covariates(cohort, used, folds, config.run.seed)
+    for condition in config.subgroups:
+        if not members(condition, cohort.covariates).any():
+            warnings.append(f"subgroup {condition} has no case")
+    tables, left_out = feed_arms(config, prepared)
+    return Study(config, prepared, folds, tables, study_digest(prepared, folds)), fold_names, left_out, warnings
+
+
+def feed_arms(config: BenchmarkConfig, prepared: Prepared) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str]]]:
+    """Feature tables of the arms without a network, and (arm, reason) of those that the cohort cannot feed."""
+    tables: dict[str, pd.DataFrame] = {}
+    left_out = []
+    covariates = {covariate.name: covariate for covariate in prepared.cohort.covariates}
+    outlined = not np.isnan([slab.diameter_mm for slab in prepared.slabs]).any()
+    for name in config.arms:
+        arm = ARMS[name]
+        if not isinstance(arm, TableArm):
+            continue
+        asked = {"clinical": config.clinical, "site": config.acquisition}.get(arm.features, ())
+        if arm.features in ("clinical", "site"):
+            if asked:
+                tables[arm.features] = covariate_table([covariates[column] for column in asked])
+            else:
+                setting = {"clinical": "clinical", "site": "acquisition"}[arm.features]
+                left_out.append((name, f"no covariates are named in {setting}"))
+        elif not outlined:
+            left_out.append((name, "not every lesion has an outline to measure"))
+        elif arm.features not in tables:
+            tables[arm.features] = {"radiomics": radiomics, "size": size}[arm.features](prepared.slabs)
+    return tables, left_out
+
+
+def study_digest(prepared: Prepared, folds: np.ndarray) -> str:
+    """Hash of who is in, with which labels, in which fold, and of every voxel of the slabs."""
+    digest = hashlib.blake2b(digest_size=16)
+    cohort = prepared.cohort
+    told = [[case.case, case.patient] for case in cohort.cases]
+    digest.update(json.dumps([told, cohort.targets, folds.tolist()]).encode())
+    digest.update(cohort.labels.tobytes())
+    for slab in prepared.slabs:
+        digest.update(slab.hu.tobytes() + slab.lesion.tobytes())
+    return digest.hexdigest()
