@@ -264,7 +264,7 @@ def write_predictions(found: Findings, path: Path) -> None:
 
 def _run_on_share(out: str, workers: int, part: Part) -> Outcome:
     """A part on this worker's share of the cores."""
-    torch.set_num_threads(max(1, joblib.cpu_count() // workers))
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, joblib.cpu_count() // workers)))
     return run_part(out, part)
 
 
