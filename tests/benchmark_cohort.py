@@ -15,6 +15,7 @@ TILE_PX = 16
 RUN = {
     "device": "cpu",
     "slab": {"tile_px": TILE_PX},
+    "view": {"eval_flips": False},  # eight times the work: tests/test_inference.py has it
     "vit": {"patch_px": 8, "width": 16, "heads": 2, "depth": 2},
     "training": {"epochs": 1},
     "split": {"validation": 0.3},

@@ -270,7 +270,8 @@ def experiment(folder, manifest, text=""):
     path = folder / "small.yaml"
     path.write_text(
         f"run:\n  data: {manifest}\n  target: mutant\n  device: cpu\n  slab: {{tile_px: 16}}\n"
-        "  vit: {patch_px: 8, width: 16, heads: 2, depth: 2}\n  training: {epochs: 2}\n  split: {validation: 0.3}\n"
+        "  view: {eval_flips: false}\n  vit: {patch_px: 8, width: 16, heads: 2, depth: 2}\n"
+        "  training: {epochs: 2}\n  split: {validation: 0.3}\n"
         "  labels: {covariates: {kernel: {column: kernel}}}\n"
         f"arms: [joint, cnn, size, site]\nfolds: 2\nacquisition: [kernel]\nminimum: 4\n{text}"
     )
