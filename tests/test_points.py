@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from genomic_vit import Geometry
 from genomic_vit.imaging.errors import LesionError
-from genomic_vit.imaging.lesion import LesionOptions, read_lesion, read_lesions, want
+from genomic_vit.imaging.lesion import LesionOptions, open_scan_of, read_lesion, read_lesions, want
 from genomic_vit.imaging.scan import open_scan
 from tests.dicom_lesions import scan_of, slices_of
 from tests.scans import AXES, grid_of, turned
@@ -207,3 +207,14 @@ def test_the_tumour_points_of_a_real_collection_parse(shared_data):
     for row in rows:
         place = [row[name] for name in ("coordX", "coordY", "coordZ")]
         np.testing.assert_allclose(want(",".join(place)).points_mm, [[float(mm) for mm in place]])
+
+
+def test_a_point_outside_every_series_says_in_which_frame_it_would_lie(shared_data):
+    folder = shared_data / "lung_dx_a0002"
+    with pytest.raises(
+        LesionError, match=r"lies outside the scan.* Taken as RAS it would lie inside: check --frame ras"
+    ):
+        open_scan_of("100,200,200", folder)
+    assert open_scan_of("100,200,200", folder, LesionOptions(frame="ras")).identity
+    with pytest.raises(LesionError, match="0% of the lesion lies in the scan"):
+        open_scan_of("box:0,0,900,10,10,910", folder)

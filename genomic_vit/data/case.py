@@ -7,8 +7,8 @@ from pathlib import Path
 
 from genomic_vit.config import LesionConfig, RunConfig, SlabConfig
 from genomic_vit.data.slab import Slab, cut_planned, plan_slab
-from genomic_vit.imaging.lesion import Lesion, read_lesions, want
-from genomic_vit.imaging.scan import Scan, open_scan
+from genomic_vit.imaging.lesion import Lesion, open_scan_of, read_lesions
+from genomic_vit.imaging.scan import Scan
 from genomic_vit.imaging.stack import OnGap
 
 
@@ -54,7 +54,7 @@ def cut_case(scan: str | Path, lesion: str | Path, reading: Reading) -> CutCase:
     Raises:
         ScanError, LesionError: as `open_scan`, `read_lesions` and `cut_planned`.
     """
-    opened = open_scan(scan, wanted=want(lesion, reading.lesion), on_gap=reading.on_gap)
+    opened = open_scan_of(lesion, scan, reading.lesion, reading.on_gap)
     lesions = read_lesions(lesion, opened, reading.lesion)
     whole = 0, opened.geometry.shape[0] - 1
     slabs, files = [], dict.fromkeys(opened.files(*whole) if any(found.measured == "lung" for found in lesions) else ())

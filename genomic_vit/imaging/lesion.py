@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,19 @@ import numpy as np
 from genomic_vit.config import LesionConfig as LesionOptions
 from genomic_vit.imaging.boxes import boxes_want, draw_boxes
 from genomic_vit.imaging.drawn import Drawn, Measured, Placed, part_of, place, readable
-from genomic_vit.imaging.errors import LesionError
+from genomic_vit.imaging.errors import LesionError, ScanError
 from genomic_vit.imaging.lesion_file import find_lesion_file
 from genomic_vit.imaging.lungs import find_lungs
 from genomic_vit.imaging.mask import mask_wants, read_mask
 from genomic_vit.imaging.pieces import pieces
 from genomic_vit.imaging.points import Place, draw_place, parse_place
 from genomic_vit.imaging.rtstruct import read_rtstruct, rtstruct_wants
-from genomic_vit.imaging.scan import Scan, Wanted
+from genomic_vit.imaging.scan import Scan, Wanted, open_scan
 from genomic_vit.imaging.seg import read_seg, seg_wants
+from genomic_vit.imaging.stack import OnGap
 from genomic_vit.imaging.volume import Volume
 
-__all__ = ["Lesion", "LesionError", "LesionOptions", "read_lesion", "read_lesions", "want"]
+__all__ = ["Lesion", "LesionError", "LesionOptions", "open_scan_of", "read_lesion", "read_lesions", "want"]
 DEFAULT = LesionOptions()
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,32 @@ def want(source: str | Path, options: LesionOptions = DEFAULT) -> Wanted:
         if kind == "RTSTRUCT":
             return rtstruct_wants(path, options.roi)
         return boxes_want(path) if kind == "boxes" else mask_wants(path)
+
+
+def open_scan_of(
+    source: str | Path, path: str | Path, options: LesionOptions = DEFAULT, on_gap: OnGap = "error"
+) -> Scan:
+    """Open the scan that a lesion source belongs to: `open_scan` with what the source asks of it.
+
+    Args:
+        source: as `read_lesions`.
+        path: as `open_scan`.
+        options: as `read_lesions`.
+        on_gap: as `open_scan`.
+
+    Raises:
+        LesionError: as `want`; or the lesion lies outside every series, and where both lie.
+        ScanError: as `open_scan`.
+    """
+    wanted = want(source, options)
+    try:
+        return open_scan(path, wanted=wanted, on_gap=on_gap)
+    except ScanError:
+        if wanted.points_mm is None:
+            raise
+        anywhere = open_scan(path, wanted=replace(wanted, points_mm=None), on_gap=on_gap)
+        read_lesions(source, anywhere, options)  # the error that tells more, such as of a point in the other frame
+        raise
 
 
 def read_lesion(source: str | Path, like: Volume | Scan, options: LesionOptions = DEFAULT) -> Volume:
