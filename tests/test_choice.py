@@ -160,8 +160,8 @@ def test_the_choice_does_not_depend_on_names_of_files(tmp_path):
 KERNELS = {
     "standard": ("B30f", "B40f", "I31f\\2", "Br40d", "Bl36", "STANDARD", "FC08", "FC13-H", "B", "Qr40", "CHST"),
     "soft": ("B20f", "B10s", "SOFT", "A"),
-    "sharp": ("B50f", "B70f", "Bl57d", "I70f", "LUNG", "BONE", "BONEPLUS", "DETAIL", "EDGE", "FC51", "FC86", "L", "YD"),
-    "unknown": ("", "ABC", "7"),
+    "sharp": ("B50f", "B70f", "Bl57d", "I70f", "LUNG", "BONE", "BONEPLUS", "DETAIL", "EDGE", "FC51", "FC86", "L"),
+    "unknown": ("", "ABC", "7", "YA"),
 }
 
 

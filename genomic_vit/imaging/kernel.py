@@ -34,4 +34,4 @@ def kernel_kind(kernel: str) -> Kind:
         return "soft"
     if STANDARD.search(name):
         return "standard"
-    return PHILIPS.get(name.upper().removeprefix("Y")[:1] if len(name) <= 2 else "", "unknown")
+    return PHILIPS.get(name.upper(), "unknown")
