@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genomic_vit.imaging.candidate import Candidate, Unfit, make_candidate, needed
 from genomic_vit.imaging.dicom import Series, is_localizer
-from genomic_vit.imaging.header import Frame
 from genomic_vit.imaging.merit import ATTENUATION, Facts, Merit, lost, rank
-from genomic_vit.imaging.pixels import same_pixels
-from genomic_vit.imaging.stack import SAME_PLACE_MM, OnGap, Stack, StackError, make_lattice, straighten
+from genomic_vit.imaging.stack import OnGap, StackError
 
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 KINDS = {  # what else lies in a patient's folder
@@ -57,27 +56,6 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
-    """A series that makes a volume.
-
-    Args:
-        series: it.
-        frames: its frames, sorted along the normal.
-        stack: its volume.
-        tilt_deg: by how much the slices step aside, as the angle of a gantry tilt.
-    """
-
-    series: Series
-    frames: tuple[Frame, ...]
-    stack: Stack
-    tilt_deg: float
-
-
-class Unfit(ValueError):
-    """Why a series is not the scan."""
-
-
-@dataclass(frozen=True, eq=False)
 class Choice:
     """The scan among the series of a tree.
 
@@ -113,7 +91,7 @@ def choose(series: tuple[Series, ...], wanted: Wanted, on_gap: OnGap) -> Choice 
             _check_kind(one, one in here)
             if here and one not in here:
                 raise Unfit(_not_named(one, wanted))
-            candidate = _candidate(one, on_gap)
+            candidate = make_candidate(one, on_gap)
             fit.append((_rank(candidate, wanted, pet, named=one in here), candidate))
         except (Unfit, StackError) as reason:
             refused.append((one.name, str(reason)))
@@ -159,7 +137,7 @@ def _check_kind(series: Series, named: bool) -> None:
         raise Unfit(f"it is in colour ({first.pixels.samples} values a pixel), a screenshot or report")
     if is_localizer(first):
         raise Unfit("it is a localizer (scout)")
-    missing = [name for name, value in _needed(first).items() if value is None or value == (0, 0)]
+    missing = [name for name, value in needed(first).items() if value is None or value == (0, 0)]
     if missing:
         raise Unfit(f"its header lacks {', '.join(missing)}")
     if named:
@@ -174,61 +152,9 @@ def _check_kind(series: Series, named: bool) -> None:
         raise Unfit(f"it is computed from another series (ImageType {unlike[0]})")
 
 
-def _needed(frame: Frame) -> dict[str, object]:
-    return {
-        "ImagePositionPatient": frame.position_mm,
-        "ImageOrientationPatient": frame.orientation,
-        "PixelSpacing": frame.pixel_mm,
-        "RescaleSlope": frame.slope,
-        "RescaleIntercept": frame.intercept,
-        "BitsAllocated": frame.pixels.allocated or None,
-        "Rows and Columns": frame.shape,
-    }
-
-
 def _lean_deg(orientation: tuple[float, ...]) -> float:
     normal = np.cross(orientation[:3], orientation[3:])
     return float(np.degrees(np.arccos(np.clip(abs(normal[2]) / max(np.linalg.norm(normal), 1e-9), 0, 1))))
-
-
-def _candidate(series: Series, on_gap: OnGap) -> Candidate:
-    """The volume of a series.
-
-    Raises:
-        Unfit, StackError: files are damaged, or the slices make no volume.
-    """
-    sound = [frame for frame in series.frames if not frame.damage]
-    hurt = [frame for frame in series.frames if frame.damage]
-    if hurt and (on_gap == "error" or not sound):
-        raise Unfit(
-            f"{len(hurt)} of its {len(series.frames)} files cannot be used: {hurt[0].path.name}: {hurt[0].damage}"
-        )
-    lacking = [frame for frame in sound if None in _needed(frame).values()]
-    if lacking:
-        names = ", ".join(name for name, value in _needed(lacking[0]).items() if value is None)
-        raise Unfit(f"{lacking[0].path.name} lacks {names}")
-    frames = _without_copies(sound)
-    first = frames[0]
-    position_mm = np.array([frame.position_mm for frame in frames])
-    lattice, order = make_lattice(position_mm, np.array(first.orientation), first.pixel_mm, first.shape)
-    frames = [frames[k] for k in order]
-    stack = straighten(lattice, on_gap, [_label(frame) for frame in frames])
-    tilt_deg = float(np.degrees(np.arctan2(np.ptp(lattice.aside_mm, axis=0).max(), lattice.along_mm[-1])))
-    return Candidate(series, tuple(frames), stack, tilt_deg if stack.shift_px is not None else 0.0)
-
-
-def _label(frame: Frame) -> str:
-    return frame.path.name if frame.count == 1 else f"frame {frame.index + 1} of {frame.path.name}"
-
-
-def _without_copies(frames: list[Frame]) -> list[Frame]:
-    """Frames without those whose place and pixels another has already: the same image, filed twice."""
-    kept: dict[tuple[float, ...], list[Frame]] = {}
-    for frame in frames:
-        alike = kept.setdefault(tuple(round(x / SAME_PLACE_MM) for x in frame.position_mm), [])
-        if not any(same_pixels(frame, other) for other in alike):
-            alike.append(frame)
-    return [frame for alike in kept.values() for frame in alike]
 
 
 def _rank(candidate: Candidate, wanted: Wanted, pet: set[str], named: bool) -> list[Merit]:

@@ -16,12 +16,10 @@ from genomic_vit.imaging.errors import ScanError
 from genomic_vit.imaging.files import is_image, open_image
 from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.imaging.pixels import AIR_HU, frame_hu
+from genomic_vit.imaging.plausible import check_chest, check_range, check_spacing
 from genomic_vit.imaging.stack import OnGap
 from genomic_vit.imaging.volume import Volume
 
-CT_RANGE_HU = (-4096.0, 32767.0)  # beyond it no CT value can lie, metal and padding included
-SPACING_MM = (0.05, 30.0)  # no chest CT's voxels are smaller or larger
-LUNG_HU, SPREAD_HU = -300.0, 100.0  # even a crop of a chest CT holds some lung or air, and more than one grey
 log = logging.getLogger(__name__)
 
 
@@ -73,7 +71,7 @@ class Scan:
         if not 0 <= first <= last < self.geometry.shape[0]:
             raise IndexError(f"slices {first} to {last} of a scan of {self.geometry.shape[0]}")
         array = self.load(first, last)
-        _check_range(self.path, array)
+        check_range(self.path, array)
         np.maximum(array, AIR_HU, out=array)
         geometry = self.geometry
         origin_mm = geometry.to_lps(np.array([first, 0, 0]))
@@ -103,7 +101,7 @@ def open_scan(path: str | Path, *, wanted: Wanted | None = None, on_gap: OnGap =
         scan = _open_archive(path, wanted, on_gap)
     else:
         scan = _open_folder(path, path.parent if path.name.upper() == "DICOMDIR" else path, wanted, on_gap)
-    _check_spacing(path, scan.geometry)
+    check_spacing(path, scan.geometry)
     return scan
 
 
@@ -137,7 +135,7 @@ def _open_file(path: Path, file: Path) -> Scan:
 
     def load(first: int, last: int) -> np.ndarray:
         array = image.load()
-        _check_chest(path, array)  # no header says that the values are HU
+        check_chest(path, array)  # no header says that the values are HU
         return array[first : last + 1]
 
     return Scan(path, image.geometry, None, {}, (), load)
@@ -208,39 +206,3 @@ def _nothing_here(path: Path, tree: Tree) -> str:
         listed = "; ".join(f"{file.name}: {reason}" for file, reason in tree.damaged[:3])
         found = f"{len(tree.damaged)} damaged DICOM files ({listed})"
     return f"{path}: holds no DICOM series ({found}); name a folder with the CT images, or an image file."
-
-
-def _check_range(path: Path, array: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest value; ScanError where one is none that a CT can hold."""
-    low, high = float(array.min()), float(array.max())
-    if not np.isfinite(low) or not np.isfinite(high):
-        bad = int(np.count_nonzero(~np.isfinite(array)))
-        raise ScanError(
-            f"{path}: {bad} of {array.size} voxels are NaN or infinite; a scan needs a HU value in every voxel. "
-            "Convert it again from DICOM, or replace them by -1024 (air)."
-        )
-    if low < CT_RANGE_HU[0] or high > CT_RANGE_HU[1]:
-        raise _no_chest(path, low, high)
-    return low, high
-
-
-def _check_chest(path: Path, array: np.ndarray) -> None:
-    low, high = _check_range(path, array)
-    if low > LUNG_HU or high - low < SPREAD_HU:
-        raise _no_chest(path, low, high)
-
-
-def _no_chest(path: Path, low: float, high: float) -> ScanError:
-    return ScanError(
-        f"{path}: values run from {low:g} to {high:g}, not a chest CT in HU (lung near -850, tissue near 0). "
-        "If the file was normalised or windowed, convert it again from DICOM with the rescale slope and intercept."
-    )
-
-
-def _check_spacing(path: Path, geometry: Geometry) -> None:
-    if geometry.spacing_mm.min() < SPACING_MM[0] or geometry.spacing_mm.max() > SPACING_MM[1]:
-        sizes = " × ".join(f"{spacing:.4g}" for spacing in geometry.spacing_mm)
-        raise ScanError(
-            f"{path}: voxels of {sizes} mm (z y x) are no chest CT's ({SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm); the "
-            "header may be damaged, or written in other units. Convert it again from DICOM."
-        )
