@@ -52,6 +52,9 @@ class AttentionMap:
             return torch.softmax(q @ k.transpose(-2, -1) * self.scale, dim=-1)
 
 
+torch.export.register_dataclass(AttentionMap, serialized_type_name="genomic_vit.AttentionMap")
+
+
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762, §3.2.2) that returns its map beside the tokens.
 

@@ -30,7 +30,7 @@ def check_call(
         if isinstance(layer, Tensor) and (layer.ndim != 4 or layer.shape[-1] != layer.shape[-2]):
             raise _wrong(f"layer {index} is of shape {tuple(layer.shape)}; pass (b h n n) each, or one (b l h n n)")
     shapes = [_shape(layer) for layer in layers]
-    if len(set(shapes)) > 1:
+    if any(shape != shapes[0] for shape in shapes):  # no set: under torch.export the batch may be symbolic
         raise _wrong(f"layers differ in (b, n): {sorted(set(shapes))}; pass layers of one network and one batch")
     devices = {str(layer.device) for layer in layers}
     if len(devices) > 1:

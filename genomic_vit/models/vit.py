@@ -126,7 +126,7 @@ class ViT(nn.Module):
 
     def forward(self, image: Float[Tensor, "b channel H W"]) -> ViTOutput:
         patches = rearrange(self.embed(image), "b d r c -> b (r c) d") + self.positions(self.patches(image.shape[-2:]))
-        tokens = torch.cat([repeat(self.prefix, "p d -> b p d", b=len(image)), patches], dim=1)  # (b n d)
+        tokens = torch.cat([repeat(self.prefix, "p d -> b p d", b=image.shape[0]), patches], dim=1)  # (b n d)
         attention = []
         for block in self.blocks:
             tokens, layer = block(tokens)
