@@ -35,6 +35,14 @@ def predict(argv: list[str]) -> None:
     parser.add_argument(
         "--out", required=True, metavar="OUT", help="folder for prediction.json, heat.nii.gz, overlay.png"
     )
+    parser.add_argument(
+        "--relevance",
+        action="store_true",
+        help="also write relevance_TARGET.nii.gz and .png: what speaks for each target in the ViT's own head",
+    )
+    parser.add_argument(
+        "--diagnostics", action="store_true", help="also print, layer by layer, what the heat is made of"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     options = parse(parser, argv)
 
@@ -47,11 +55,14 @@ def predict(argv: list[str]) -> None:
         Path(options.out),
         device=options.device,
         reading=reading_options(options),
+        relevance=options.relevance,
+        diagnostics=options.diagnostics,
     )
     for name, answer in answers.items():
         print(f"{f'lesion {name}: ' if name else ''}{json.dumps(answer['probability'])}")
     places = ", ".join(str(Path(options.out) / name) for name in answers)
-    print(f"written to {places}: prediction.json, heat.nii.gz, overlay.png. {DISCLAIMER}")
+    more = ", relevance_TARGET.nii.gz and .png" if options.relevance else ""
+    print(f"written to {places}: prediction.json, heat.nii.gz, overlay.png{more}. {DISCLAIMER}")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,12 @@ from genomic_vit.data.case import Reading, cut_case
 from genomic_vit.data.prepare import Prepared, prepare
 from genomic_vit.data.slab import place_on_scan
 from genomic_vit.data.workers import Engine
+from genomic_vit.evaluation.explain import RELEVANCE, slab_diagnostics, write_relevance
 from genomic_vit.evaluation.inference import case_probabilities, slab_heat
 from genomic_vit.evaluation.metrics import score_cohort
 from genomic_vit.evaluation.overlay import describe, draw_overlay
 from genomic_vit.imaging.write import write_volume
+from genomic_vit.models.diagnostics import describe_diagnostics, joined
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
 from genomic_vit.training.fit import fit
@@ -253,6 +255,8 @@ def predict_scan(
     *,
     device: str = "auto",
     reading: Mapping[str, object] = MappingProxyType({}),
+    relevance: bool = False,
+    diagnostics: bool = False,
 ) -> dict[str, dict]:
     """Probabilities and heat of a lesion; writes prediction.json, heat.nii.gz (on the scan's grid) and overlay.png.
 
@@ -262,6 +266,8 @@ def predict_scan(
         out: folder to write; with several lesions one folder in it for each.
         device: auto, cpu, cuda or mps.
         reading: settings of `lesion` and `on_gap` that differ from the run's.
+        relevance: also write relevance_TARGET.nii.gz and .png, the gradient-weighted rollout of each target.
+        diagnostics: also log, layer by layer, what the rollout is made of.
 
     Returns:
         What each prediction.json holds, by the lesion's name, "" where there is one.
@@ -292,6 +298,11 @@ def predict_scan(
             "version": version("genomic_vit"),
             "notice": "For research, not a medical device.",
         }
+        if relevance:
+            answer["relevance"] = RELEVANCE
+            write_relevance(model, slab, config, case.scan.geometry, probability, where, place)
+        if diagnostics:
+            log.info("%s", describe_diagnostics(joined([*slab_diagnostics(model, slab, config.view, place)])))
         write_text(where / "prediction.json", json.dumps(answer, indent=2))
     return answers
 

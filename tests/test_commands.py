@@ -91,6 +91,24 @@ def test_predict_puts_heat_on_exactly_the_scans_grid(run, cohort, tmp_path):
     assert (values == 0).mean() > 0.5
 
 
+def test_predict_explains_each_target_and_says_what_the_heat_is_made_of(run, cohort, tmp_path, caplog):
+    import nibabel as nib
+
+    row = next(csv.DictReader(cohort.open()))
+    scan, lesion = cohort.parent / row["scan"], cohort.parent / row["lesion"]
+    out = ["--out", str(tmp_path / "out"), "--relevance", "--diagnostics"]
+    caplog.set_level("INFO", "genomic_vit")
+    assert predict([str(run), str(scan), "--lesion", str(lesion), *out]) == 0
+    assert "class-specific" in json.loads((tmp_path / "out/prediction.json").read_text())["relevance"]
+    assert (tmp_path / "out/relevance_mutant.png").stat().st_size > 10_000
+    image, original = nib.load(tmp_path / "out/relevance_mutant.nii.gz"), nib.load(scan)
+    np.testing.assert_allclose(image.affine, original.affine, atol=1e-5)
+    values = image.get_fdata()
+    assert image.shape == original.shape and values.min() >= 0 and values.max() > 1
+    assert not np.allclose(values, nib.load(tmp_path / "out/heat.nii.gz").get_fdata(), atol=0.1)
+    assert "rows differ by at most" in caplog.text and "whole rollout: contrast" in caplog.text
+
+
 def test_evaluate_scores_another_cohort(run, cohort, tmp_path):
     given = [str(run), "--data", str(cohort), "--out", str(tmp_path / "out"), "--jobs", "1"]
     assert evaluate([*given, "--cache", str(tmp_path)]) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import sys, tempfile, torch
+import sys, torch
 from genomic_vit.config import from_tree
 from genomic_vit.models.genomic_vit import build_model
 
@@ -33,9 +33,7 @@ if way == "export":
     example = (torch.rand(3, 1, 48, 48),)
     batch = torch.export.Dim("batch", min=2, max=64)
     program = torch.export.export(model, example, dynamic_shapes={"grid": {0: batch}})
-    with tempfile.TemporaryDirectory() as folder:
-        torch.export.save(program, folder + "/model.pt2")
-        other = torch.export.load(folder + "/model.pt2").module()
+    other = program.module()
     for batch in (2, 5):
         agree(batch, other)
 else:

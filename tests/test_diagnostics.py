@@ -2,7 +2,7 @@ import torch
 
 from genomic_vit.models import streamed
 from genomic_vit.models.attention import AttentionMap
-from genomic_vit.models.diagnostics import report, rollout_diagnostics
+from genomic_vit.models.diagnostics import describe_diagnostics, rollout_diagnostics
 from tests import oracles
 
 
@@ -39,5 +39,5 @@ def test_no_two_rows_of_the_rollout_lie_further_apart_than_the_bound():
 
 
 def test_the_report_is_a_line_a_layer():
-    lines = report(rollout_diagnostics(random_maps(3, 1.0))).splitlines()
+    lines = describe_diagnostics(rollout_diagnostics(random_maps(3, 1.0))).splitlines()
     assert len(lines) == 5 and "rows differ by at most" in lines[0] and "contrast" in lines[-1]

@@ -23,7 +23,16 @@ HEIGHT_IN = HEAD_IN + 3 * TILE_IN + 2 * GAP_IN + EDGE_IN
 OUTLINED = [withStroke(linewidth=2, foreground="black")]  # white letters stay readable on bright tissue
 
 
-def draw_overlay(slab: Slab, heat: np.ndarray, window_hu: tuple[float, float], title: str, path: Path) -> None:
+def draw_overlay(
+    slab: Slab,
+    heat: np.ndarray,
+    window_hu: tuple[float, float],
+    title: str,
+    path: Path,
+    *,
+    caption: str = "scan, lesion outline, and where the network looked",
+    scale: str = "attention rollout (1 = even share)",
+) -> None:
     """Draw nine slices through the lesion, without and with heat, as radiologists see them (patient's right at left).
 
     Args:
@@ -32,12 +41,14 @@ def draw_overlay(slab: Slab, heat: np.ndarray, window_hu: tuple[float, float], t
         window_hu: grey values shown.
         title: the answer, in words.
         path: PNG to write.
+        caption: above the slices with heat.
+        scale: what the colours mean.
     """
     start = middle_stack(slab.lesion)
     top = float(max(np.percentile(heat[start : start + STACK_SLICES], 99.5), HEAT_FLOOR + 0.05))
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), facecolor="black")
     figure.text(0.5, 1 - 0.25 / HEIGHT_IN, title, color="white", fontsize=14, ha="center", va="center")
-    for panel, name in enumerate(("scan", "scan, lesion outline, and where the network looked")):
+    for panel, name in enumerate(("scan", caption)):
         left_in = EDGE_IN + panel * (3 * TILE_IN + 2 * GAP_IN + PANEL_GAP_IN)
         middle_in = left_in + 1.5 * TILE_IN + GAP_IN
         figure.text(
@@ -49,7 +60,7 @@ def draw_overlay(slab: Slab, heat: np.ndarray, window_hu: tuple[float, float], t
             _draw_slice(axis, slab, heat if panel else None, z, window_hu, top)
             if place == STACK_SLICES - GRID_SIDE:
                 _draw_ruler(axis, slab)
-    _draw_colours(figure, top)
+    _draw_colours(figure, top, scale)
     part_path = path.with_name("." + path.name)
     figure.savefig(part_path, format="png", dpi=110, facecolor="black")
     part_path.replace(path)
@@ -98,13 +109,13 @@ def _draw_ruler(axis: Axes, slab: Slab) -> None:
     _letter(axis, 0.05, 0.12, f"{bar_mm} mm")
 
 
-def _draw_colours(figure: Figure, top: float) -> None:
+def _draw_colours(figure: Figure, top: float, meaning: str) -> None:
     left_in, height_in = WIDTH_IN - BAR_IN + 0.05, 3 * TILE_IN
     axis = figure.add_axes(
         (left_in / WIDTH_IN, (EDGE_IN + 0.1 * height_in) / HEIGHT_IN, 0.2 / WIDTH_IN, 0.8 * height_in / HEIGHT_IN)
     )
     scale = figure.colorbar(ScalarMappable(Normalize(HEAT_FLOOR, top), "inferno"), cax=axis)
-    scale.set_label("attention rollout (1 = even share)", color="white", fontsize=10)
+    scale.set_label(meaning, color="white", fontsize=10)
     scale.ax.tick_params(colors="white", labelsize=9)
     scale.outline.set_edgecolor("0.5")
 

@@ -67,7 +67,7 @@ def rollout_diagnostics(
     )
 
 
-def report(diagnostics: RolloutDiagnostics) -> str:
+def describe_diagnostics(diagnostics: RolloutDiagnostics) -> str:
     """A small table, a line a layer, the mean over images."""
     lines = ["layer  CLS keeps  registers  contrast  rows differ by at most"]
     columns = (diagnostics.self_mass, diagnostics.register_mass, diagnostics.contrast, diagnostics.mixing_bound)
@@ -77,6 +77,13 @@ def report(diagnostics: RolloutDiagnostics) -> str:
         lines.append(f"{layer:5}  {kept:9.3f}  {registers:9.3f}  {contrast:8.2f}  {bound:.2g}")
     lines.append(f"whole rollout: contrast {diagnostics.rollout_contrast.mean():.2f} (max / mean; 1 is flat)")
     return "\n".join(lines)
+
+
+def joined(parts: Sequence[RolloutDiagnostics]) -> RolloutDiagnostics:
+    """Diagnostics of several batches as those of one."""
+    return RolloutDiagnostics(
+        *(torch.cat(column, dim=0 if column[0].ndim == 1 else 1) for column in zip(*parts, strict=True))
+    )
 
 
 def _look(
