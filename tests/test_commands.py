@@ -280,3 +280,23 @@ def read_scan_grid(path):
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     direction = (affine[:3, :3] / spacing_mm)[:, ::-1]
     return Geometry(nib.load(path).shape[::-1], spacing_mm[::-1], affine[:3, 3], direction)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--vit.depth", "many"], '"vit.depth":\n *Expected a .*int.* Got value: many'),
+        (["--mode", "both"], "Expected .*'joint', 'staged'.* Got value: both"),
+        (["--config", "none.yaml"], "none.yaml: no such config file; check the path"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused(change, message, tmp_path, capsys):
+    import re
+
+    try:
+        code = train([*change, "--out", str(tmp_path / "run")])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()

@@ -52,3 +52,11 @@ def test_a_part_with_one_class_only_is_refused():
     labels[0] = 1
     with pytest.raises(ManifestError, match="both are needed"):
         split_cohort(Cohort(who.cases, who.targets, labels), SplitConfig(), 0)
+
+
+def test_rare_kinds_of_label_make_no_noise(recwarn):
+    labels = np.array([[1, 1]] * 20 + [[0, 1]] * 20 + [[1, 0]] * 2 + [[np.nan, 0]])
+    cases = tuple(Case(str(index), str(index), Path("s"), Path("l")) for index in range(len(labels)))
+    folds = assign_folds(Cohort(cases, ("a", "b"), labels), 5, seed=0)
+    assert sorted(np.bincount(folds)) == [8, 8, 9, 9, 9]
+    assert not recwarn.list

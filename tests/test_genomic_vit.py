@@ -61,3 +61,14 @@ def test_what_the_rollout_alone_cannot_teach():
     assert last.attention.qkv.weight.grad[2 * width :].abs().max() == 0
     assert last.mlp[0].weight.grad is None
     assert model.vit.head.weight.grad is None
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+def test_a_monai_head_teaches_the_vit_too(name):
+    torch.manual_seed(0)
+    config = from_tree(
+        {"slab": {"tile_px": 16}, "vit": {"patch_px": 4, "width": 16, "heads": 2}, "cnn": {"name": name}}, "here"
+    )
+    model = build_model(config)
+    model(torch.rand(2, 1, 48, 48)).logits.sum().backward()
+    assert all(block.attention.qkv.weight.grad[:32].abs().max() > 0 for block in model.vit.blocks)

@@ -143,3 +143,14 @@ def test_dicom_series_reads_and_two_in_one_folder_are_refused(shared_data, tmp_p
     (tmp_path / "0" / "0-010.dcm").unlink()
     with pytest.raises(ScanError, match=r"slice gaps run from 8\.00 to 16\.00 mm"):
         read_scan(tmp_path / "0")
+
+
+def test_a_lesion_partly_outside_the_scan_is_cut_aloud(tmp_path, caplog):
+    grid = grid_of()
+    half = ball(grid, 9.0, place=(0.5, 0.45, 1.0))  # its centre on the scan's last column
+    wide = Geometry((24, 100, 120), grid.spacing_mm, grid.origin_mm, grid.direction)
+    centre = grid.to_lps((np.array(grid.shape) - 1) * np.array((0.5, 0.45, 1.0)))
+    whole = Volume(np.linalg.norm(wide.positions_mm() - centre, axis=-1) <= 9.0, wide)
+    write_volume(whole, tmp_path / "lesion.nrrd")
+    np.testing.assert_array_equal(read_lesion(tmp_path / "lesion.nrrd", like=chest(grid)).array, half.array)
+    assert "% of the lesion lies outside the scan and is left out" in caplog.text

@@ -41,10 +41,11 @@ def assign_folds(cohort: Cohort, folds: int, seed: int) -> np.ndarray:
         )
     kinds = ["/".join("?" if np.isnan(value) else str(int(value)) for value in row) for row in cohort.labels]
     common = Counter(kinds)
-    kinds = [kind if common[kind] >= folds else "rare" for kind in kinds]
+    most = common.most_common(1)[0][0]
+    rare = sum(count for count in common.values() if count < folds)
+    # What is too rare to be in every fold is spread together, or, if even that is too little, with the commonest.
+    kinds = [kind if common[kind] >= folds else ("rare" if rare >= folds else most) for kind in kinds]
     assigned = np.zeros(len(patients), dtype=int)
-    if Counter(kinds).most_common(1)[0][1] < folds:  # too few of any kind to spread: patients alone
-        kinds = ["all"] * len(kinds)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(patients, kinds, groups=patients)):
         assigned[held_out] = fold

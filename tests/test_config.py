@@ -1,0 +1,46 @@
+import pytest
+
+from genomic_vit.config import ConfigError, RunConfig, from_tree
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"slab": {"tile_px": 4}}, "slab.tile_px is 4; it must be at least 8"),
+        ({"slab": {"crop_mm": 0}}, "slab.crop_mm is 0; it must be positive"),
+        ({"slab": {"margin_mm": -1}}, "slab.margin_mm is -1"),
+        ({"slab": {"slice_step_mm": 0}}, "slab.slice_step_mm is 0; give millimetres above 0, or null"),
+        ({"slab": {"context_slices": 9}}, "slab.context_slices is 9; it must be 0 to 8"),
+        ({"view": {"window_hu": [100, -100]}}, "give the lower HU first"),
+        ({"view": {"eval_stride": 10}}, "view.eval_stride is 10; 1 to 9"),
+        ({"augment": {"noise_hu": -1}}, "augment.noise_hu is -1"),
+        ({"augment": {"scale": 1.0}}, "augment.scale is 1.0; it must be below 1"),
+        ({"vit": {"width": 10, "heads": 4}}, "vit.width 10 must be a multiple of vit.heads 4"),
+        ({"vit": {"depth": 0}}, "vit.depth is 0"),
+        ({"vit": {"dropout": 1.0}}, "vit.dropout is 1.0"),
+        ({"vit": {"patch_px": 7}}, "slab.tile_px 32 must be a multiple of vit.patch_px 7"),
+        ({"rollout": {"residual": 1.0}}, "rollout.residual is 1.0; it must be between 0 and 1"),
+        ({"cnn": {"dropout": -0.1}}, "cnn.dropout is -0.1"),
+        ({"training": {"epochs": 0}}, "training.epochs is 0"),
+        ({"training": {"learning_rate": 0}}, "training.learning_rate is 0"),
+        ({"training": {"lesion_weight": -1}}, "training.lesion_weight is -1"),
+        ({"split": {"folds": 1}}, "split.folds is 1; at least 2"),
+        ({"split": {"folds": 3, "fold": 3}}, "split.fold is 3; folds are counted 0 to 2"),
+        ({"split": {"validation": 0.5}}, "split.validation is 0.5"),
+        ({"phantom": {"signal": 2}}, "phantom.signal is 2"),
+        ({"positive": "Mutant"}, "give both, or neither"),
+        ({"data": "cases.csv"}, "data is given without target"),
+        ({"slab": 3}, "my.yaml: slab holds int, a mapping of settings was needed"),
+        ({"vit": {"dept": 3}}, "my.yaml: unknown setting vit.dept; did you mean vit.depth"),
+        ({"zzz": 3}, "my.yaml: unknown setting zzz; known: mode, data"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(tree, message):
+    with pytest.raises(ConfigError, match=message):
+        from_tree(tree, "my.yaml")
+
+
+def test_what_is_not_given_keeps_its_default():
+    config = from_tree({"vit": {"depth": 5}, "target": "EGFR, KRAS", "data": "x.csv"}, "my.yaml")
+    assert config.vit.depth == 5 and config.vit.width == RunConfig().vit.width
+    assert config.targets == ("EGFR", "KRAS")
