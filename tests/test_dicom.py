@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 
 from genomic_vit import Geometry, Volume, read_scan
+from genomic_vit.imaging import header
 from genomic_vit.imaging.errors import ScanError
 from genomic_vit.imaging.header import read_header
 from genomic_vit.imaging.pixels import frame_hu
@@ -348,6 +349,33 @@ def test_what_makes_no_volume_is_refused_in_words(hazard, tmp_path):
     write_series(tmp_path, LUNG, edit)
     with pytest.raises(ScanError, match=rf"(?s)none of the DICOM series here.*series 1, 'CHEST'.*{message}"):
         open_scan(tmp_path)
+
+
+def test_one_slice_of_a_series_is_answered_with_its_folder(tmp_path):
+    path = write_series(tmp_path, LUNG)[0]
+    with pytest.raises(ScanError, match=r"(?s)a single slice.*one file of a series: name the folder it lies in"):
+        open_scan(path)
+
+
+def test_plain_headers_walked_are_those_that_pydicom_parses(tmp_path, monkeypatch):
+    write_series(tmp_path / "a", LUNG, own_rescale)
+    write_series(tmp_path / "b", LUNG, changed(PixelPaddingValue=-3024, PixelRepresentation=1), ct_header(2))
+    paths = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    compare_headers(paths, monkeypatch)
+
+
+def test_plain_headers_of_a_real_scanner_are_those_that_pydicom_parses(shared_data, monkeypatch):
+    compare_headers(sorted((shared_data / "lung_dx_a0002" / "dicom").rglob("*.dcm"))[::7], monkeypatch)
+
+
+def compare_headers(paths, monkeypatch):
+    walked = [read_header(path) for path in paths]
+    asked = []
+    monkeypatch.setattr(header, "plain_elements", lambda *given: asked.append(given))
+    for (one,), path in zip(walked, paths, strict=True):
+        (other,) = read_header(path)
+        assert vars(one) == vars(other)
+    assert len(asked) == len(paths) > 5
 
 
 def test_a_dose_report_alone_is_no_scan(tmp_path):

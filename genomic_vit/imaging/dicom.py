@@ -58,6 +58,11 @@ class Tree:
     damaged: tuple[tuple[Path, str], ...]
     others: tuple[Path, ...]
 
+    @property
+    def is_one_image(self) -> bool:
+        """Whether all there is is one CT slice."""
+        return not self.damaged and [len(one.frames) for one in self.series] == [1] and self.series[0].first.count == 1
+
 
 def find_series(root: str | Path) -> list[Series]:
     """Every series under a folder, or in a file, of any modality; headers only."""

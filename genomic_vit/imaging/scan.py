@@ -162,7 +162,8 @@ def _open_dicom(path: Path, tree: Tree, wanted: Wanted, on_gap: OnGap) -> Scan:
     choice = choose(tree.series, wanted, on_gap)
     if not isinstance(choice, Choice):
         listed = "".join(f"\n  {name}: {reason}" for name, reason in (*choice, *damaged))
-        raise ScanError(f"{path}: none of the DICOM series here can be used as the scan:{listed}")
+        hint = "\nThis is one file of a series: name the folder it lies in." if tree.is_one_image else ""
+        raise ScanError(f"{path}: none of the DICOM series here can be used as the scan:{listed}{hint}")
     chosen = choice.chosen
     damaged += [(frame.path.name, frame.damage) for frame in chosen.series.frames if frame.damage]
     for name, reason in damaged:
