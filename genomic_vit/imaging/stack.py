@@ -87,15 +87,18 @@ class Stack:
 
 
 def shifted(hu: np.ndarray, shift_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A slice (y x) moved by `shift_px` (not negative) onto a plane of `shape`, linear; air where none was scanned."""
-    plane = np.full((shape[0], shape[1]), AIR_HU, dtype=np.float32)
+    """A slice (y x) moved by `shift_px` (not negative) onto a plane of `shape`, linear.
+
+    A pixel is air where the slice has none: its centre lies more than half a pixel beyond the slice's outer centres.
+    """
+    plane = np.full(shape, AIR_HU, dtype=np.float32)
     (y, fy), (x, fx) = ((int(np.floor(s)), np.float32(s - np.floor(s))) for s in shift_px)
     padded = np.pad(hu, 1, mode="edge")
-    rows, columns = hu.shape
-    blend = (1 - fy) * padded[1:] + fy * padded[:-1]
+    blend = (1 - fy) * padded[1:] + fy * padded[:-1]  # one row more than the slice, half of it beyond either end
     blend = (1 - fx) * blend[:, 1:] + fx * blend[:, :-1]
-    rows, columns = min(rows + (fy > 0), shape[0] - y), min(columns + (fx > 0), shape[1] - x)
-    plane[y : y + rows, x : x + columns] = blend[:rows, :columns]
+    top, left = int(fy > 0.5), int(fx > 0.5)
+    blend = blend[top : top + hu.shape[0], left : left + hu.shape[1]]
+    plane[y + top : y + top + blend.shape[0], x + left : x + left + blend.shape[1]] = blend
     return plane
 
 
