@@ -80,9 +80,7 @@ def _ball(point: np.ndarray, scan: Geometry, point_mm: float, frame: str, where:
     low, high = (edge.astype(int).clip(0, last) for edge in (np.floor(middle - reach), np.ceil(middle + reach)))
     part = part_of(scan, low, high - low + 1)
     mask = np.linalg.norm(part.positions_mm() - point, axis=-1) <= point_mm / 2 + 1e-6
-    return Drawn(
-        Volume(_with(mask, middle - low), part), "point", (f"a ball of {point_mm:g} mm drawn at the point",), whole=True
-    )
+    return Drawn(Volume(_with(mask, middle - low), part), "point", whole=True)
 
 
 def _box(place: Place, scan: Geometry, where: str) -> Drawn:
