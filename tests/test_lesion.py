@@ -170,7 +170,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
         saved(image, folder / "ct" / str(k))
     saved(make_seg(slices, {"a": THREE}), folder / "no suffix")
     assert np.array_equal(read_lesion(folder, scan).array, THREE)
-    with pytest.raises(LesionError, match=r"is a DICOM CT Image Storage \(CT\); a lesion is a mask image"):
+    with pytest.raises(LesionError, match="is a DICOM file of the kind CT Image Storage; a lesion is a mask image"):
         read_lesion(folder / "ct" / "0", scan)
     with pytest.raises(LesionError, match="a folder without SEG or RTSTRUCT; a lesion is"):
         read_lesion(folder / "ct", scan)
@@ -178,6 +178,12 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
     saved(make_rtstruct({"GTV": [outline]}, slices), folder / "other")
     with pytest.raises(LesionError, match=r"holds 2 SEG and RTSTRUCT files \(no suffix \(SEG\), other \(RTSTRUCT\)\)"):
         read_lesion(folder, scan)
+    spoilt = bytearray((folder / "no suffix").read_bytes())
+    spoilt[spoilt.index(b"\x08\x00\x16\x00UI") + 4] = 0  # the SOP class is of no known representation
+    (tmp_path / "spoilt").write_bytes(bytes(spoilt))
+    with pytest.raises(LesionError, match="is a DICOM file of no known kind; a lesion is a mask image") as said:
+        read_lesion(tmp_path / "spoilt", scan)
+    assert "Doe" not in str(said.value)
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(LesionError, match="is no format known here; a lesion is a mask image"):
         read_lesion(tmp_path / "notes.txt", scan)

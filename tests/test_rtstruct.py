@@ -1,5 +1,7 @@
 """RTSTRUCT: contours fill their own planes wherever these lie, or are refused in words."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -254,6 +256,18 @@ def test_an_rtstruct_cut_short_anywhere_is_refused(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(LesionError):
             read(path, scan)
+
+
+def test_an_rtstruct_with_flipped_bytes_is_refused_or_read_without_a_crash(tmp_path):
+    path, scan = write(tmp_path, [on_slice(SMALL, z) for z in (3, 4)]), scan_of(SMALL, None)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(150):
+        spoilt = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            spoilt[place] = rng.integers(256)
+        path.write_bytes(bytes(spoilt))
+        with contextlib.suppress(LesionError):
+            assert read(path, scan).shape == SMALL.shape
 
 
 def test_rtstruct_of_an_unknown_frame_is_judged_by_position(tmp_path):

@@ -63,10 +63,11 @@ def _dicom_kind(path: Path) -> tuple[Kind | None, str]:
     from pydicom.uid import UID
 
     try:
-        head = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "Modality"])
+        head = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        uid = UID(str(head.get("SOPClassUID", "")))
     except InvalidDicomError:
         return None, "no format known here"
     except Exception as cause:  # a damaged file raises many kinds
         return None, f"no readable DICOM file ({type(cause).__name__})"
-    uid = str(head.get("SOPClassUID", ""))
-    return KINDS.get(uid), f"a DICOM {UID(uid).name or 'file'} ({head.get('Modality', 'no modality')})"
+    known = uid.name != str(uid)  # a damaged header may hold anything there, names of patients too
+    return KINDS.get(uid), f"a DICOM file of the kind {uid.name}" if known else "a DICOM file of no known kind"
