@@ -48,3 +48,15 @@ def test_a_lone_last_stack_is_left_out_of_training_only():
     stacks = RandomStacks([SLAB] * 5, np.zeros((5, 1)), seed=(0,))
     assert [len(batch.hu) for batch in loader(stacks, 2, shuffle=(0,))] == [2, 2]
     assert [len(batch.hu) for batch in loader(stacks, 2)] == [2, 2, 1]
+
+
+def test_training_order_is_fixed_by_its_seed_however_often_it_is_asked_for():
+    """A resumed epoch asks twice; and asking leaves torch's own generator, which dropout draws from, alone."""
+    stacks = RandomStacks([SLAB] * 20, np.zeros((20, 1)), seed=(0,))
+    batches = loader(stacks, 4, shuffle=(1, 2))
+    untouched = torch.get_rng_state()
+    first = [batch.case.tolist() for batch in batches]
+    assert torch.equal(torch.get_rng_state(), untouched)
+    assert [batch.case.tolist() for batch in batches] == first
+    assert [batch.case.tolist() for batch in loader(stacks, 4, shuffle=(1, 3))] != first
+    assert sorted(case for batch in first for case in batch) == list(range(20))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from genomic_vit.config import ViewConfig
 from genomic_vit.data.entry import PreparedSlab
@@ -102,13 +102,30 @@ def loader(dataset: Dataset, batch_size: int, shuffle: Sequence[int] | None = No
         batch_size: stacks a batch. A last batch of one is dropped from training: batch norm needs two.
         shuffle: numbers that fix a random order; None keeps the order and drops nothing.
     """
-    generator = None
-    if shuffle is not None:
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(list(shuffle)).generate_state(1)[0]))
+    sampler = None if shuffle is None else FixedShuffle(len(dataset), shuffle)
     lone = shuffle is not None and len(dataset) > batch_size and len(dataset) % batch_size == 1
-    return DataLoader(
-        dataset, batch_size, shuffle=shuffle is not None, generator=generator, drop_last=lone, collate_fn=_as_it_is
-    )
+    own = torch.Generator()  # an iterator draws a seed for workers: not from the generator that dropout draws from
+    return DataLoader(dataset, batch_size, sampler=sampler, generator=own, drop_last=lone, collate_fn=_as_it_is)
+
+
+class FixedShuffle(Sampler[int]):
+    """A random order of a dataset that is the same however often it is asked for.
+
+    A resumed epoch makes its iterator twice; a loader's own shuffle would then give another order than the whole run's.
+
+    Args:
+        length: of the dataset.
+        seed: numbers that fix the order.
+    """
+
+    def __init__(self, length: int, seed: Sequence[int]) -> None:
+        self.length, self.seed = length, int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        yield from torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed)).tolist()
 
 
 def _gather(slabs: Sequence[Slab | PreparedSlab], labels: np.ndarray, stacks: Sequence[tuple[int, int]]) -> Batch:
