@@ -57,7 +57,7 @@ GROUPS = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 GROUP_TAGS = frozenset(tag_for_keyword(keyword) for keyword in GROUPS)
 TAGS = [tag_for_keyword(keyword) for keyword in (*DESCRIBE, *WHO, *PLACE, *GROUPS)]
 WANTED = frozenset(TAGS)
-HEAD_BYTES = 8 << 10  # holds most headers whole; longer ones are read by pydicom
+HEAD_BYTES, LONG_HEAD_BYTES = 8 << 10, 256 << 10  # nearly all headers end within the first, some within the second
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 PLAIN = (IMPLICIT, EXPLICIT, BIG)  # transfer syntaxes whose pixels lie in the file as they are
@@ -145,6 +145,9 @@ def read_header(path: Path) -> list[Frame]:
             return []
         try:
             plain = plain_elements(start, WANTED, GROUP_TAGS) if marked else None
+            if marked and plain is None and len(start) == HEAD_BYTES:
+                file.seek(0)
+                plain = plain_elements(file.read(LONG_HEAD_BYTES), WANTED, GROUP_TAGS)
             if plain is not None:
                 syntax = plain.values[SYNTAX].decode("ascii", "replace").strip(" \0")
                 return _frames(path, Values([plain.values], True), syntax, plain.pixels_at)
