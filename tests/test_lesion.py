@@ -197,3 +197,12 @@ def test_reading_a_mask_does_not_wait_for_highdicom(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_border_is_said_of_the_lesion_that_touches_it(tmp_path):
+    path = write(tmp_path / "mask.nii.gz", blocks((2, 5, 5), (16, 5, 52)))
+    (largest,) = read_lesions(path, SCAN)
+    assert not any("border" in note for note in largest.notes)
+    first, second = read_lesions(path, SCAN, LesionOptions(lesions="each"))
+    assert first.notes == ()
+    assert second.notes == ("touches the border of the scan (last slice, last column) and may be cut off there",)

@@ -12,6 +12,7 @@ from genomic_vit.config import LesionConfig as LesionOptions
 from genomic_vit.imaging.boxes import boxes_want, draw_boxes
 from genomic_vit.imaging.drawn import Drawn, Measured, Placed, part_of, place, readable
 from genomic_vit.imaging.errors import LesionError, ScanError
+from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.imaging.lesion_file import find_lesion_file
 from genomic_vit.imaging.lungs import find_lungs
 from genomic_vit.imaging.mask import mask_wants, read_mask
@@ -111,7 +112,7 @@ def read_lesion(source: str | Path, like: Volume | Scan, options: LesionOptions 
         LesionError: the source cannot be read, is empty, belongs to another scan, or vanishes on the scan's grid.
     """
     drawn, placed = _placed(source, like, options)
-    _say(source, (*drawn.notes, *_notes(placed, like)))
+    _say(source, (*drawn.notes, *_outside(placed)))
     mask = np.zeros(like.geometry.shape, dtype=bool)
     mask[tuple(slice(a, a + n) for a, n in zip(placed.first, placed.block.shape, strict=True))] = placed.block
     return Volume(mask, like.geometry)
@@ -132,36 +133,37 @@ def read_lesions(source: str | Path, scan: Volume | Scan, options: LesionOptions
         LesionError: as `read_lesion`.
     """
     drawn, placed = _placed(source, scan, options)
-    notes = (*drawn.notes, *_notes(placed, scan))
-    if drawn.whole:
-        found, specks = [(placed.block, placed.first)], 0
-    else:
-        apart, specks = pieces(placed.block, float(np.prod(scan.geometry.spacing_mm)))
-        found = [(piece.block, tuple(int(n) for n in piece.first + placed.first)) for piece in apart]
-        if len(found) > 1 and options.lesions == "largest":
-            others = ", ".join(f"{piece.volume_mm3 / 1000:.2f}" for piece in apart[1:4])
-            others += " …" if len(apart) > 4 else ""
-            notes = (
-                *notes,
-                f"the largest of {len(apart)} lesions taken ({apart[0].volume_mm3 / 1000:.2f} ml; left: {others} ml); "
-                "--lesions each makes a case of each",
-            )
-            found = found[:1]
-    if specks:
-        notes = (*notes, f"{specks} specks smaller than a ball of 3 mm left out")
+    found, of_choice = _apart(drawn, placed, scan.geometry, options)
+    notes = (*drawn.notes, *_outside(placed), *of_choice)
     _say(source, notes)
     names = [str(number) for number in range(1, len(found) + 1)] if len(found) > 1 else [""]
-    return tuple(
-        Lesion(
-            name,
-            Volume(block, part_of(scan.geometry, np.array(first), np.array(block.shape))),
-            first,
-            drawn.measured,
-            placed.share,
-            notes,
-        )
-        for name, (block, first) in zip(names, found, strict=True)
+    lesions = []
+    for name, (block, first) in zip(names, found, strict=True):
+        border = _border(block, first, scan.geometry)
+        for remark in border:  # true of most crops around a nodule: no warning
+            log.info("%s: lesion %s%s", source, name and f"{name} ", remark)
+        mask = Volume(block, part_of(scan.geometry, np.array(first), np.array(block.shape)))
+        lesions.append(Lesion(name, mask, first, drawn.measured, placed.share, (*notes, *border)))
+    return tuple(lesions)
+
+
+def _apart(
+    drawn: Drawn, placed: Placed, scan: Geometry, options: LesionOptions
+) -> tuple[list[tuple[np.ndarray, tuple[int, int, int]]], tuple[str, ...]]:
+    """Block and place of each lesion asked for, largest first, and what to say of the others."""
+    if drawn.whole:
+        return [(placed.block, placed.first)], ()
+    apart, specks = pieces(placed.block, float(np.prod(scan.spacing_mm)))
+    found = [(piece.block, tuple(int(n) for n in piece.first + placed.first)) for piece in apart]
+    notes = (f"{specks} specks smaller than a ball of 3 mm left out",) if specks else ()
+    if len(found) == 1 or options.lesions == "each":
+        return found, notes
+    others = ", ".join(f"{piece.volume_mm3 / 1000:.2f}" for piece in apart[1:4]) + (" …" if len(apart) > 4 else "")
+    said = (
+        f"the largest of {len(apart)} lesions taken ({apart[0].volume_mm3 / 1000:.2f} ml; left: {others} ml); "
+        "--lesions each makes a case of each"
     )
+    return found[:1], (said, *notes)
 
 
 def _placed(source: str | Path, scan: Volume | Scan, options: LesionOptions) -> tuple[Drawn, Placed]:
@@ -185,21 +187,19 @@ def _draw(source: str | Path, scan: Volume | Scan, options: LesionOptions) -> Dr
         return draw_boxes(path, scan.geometry, identity) if kind == "boxes" else read_mask(path, options.roi)
 
 
-def _notes(placed: Placed, scan: Volume | Scan) -> tuple[str, ...]:
-    notes = []
-    if placed.share < 1.0:
-        notes.append(f"{100 * (1 - placed.share):.1f} % of the lesion lies outside the scan and is left out")
-    first, shape = np.array(placed.first), np.array(placed.block.shape)
-    ends = [
-        (axis, end)
-        for axis in range(3)
-        for end, at in ((0, first), (1, first + shape))
-        if at[axis] == end * scan.geometry.shape[axis]
-    ]
-    if ends:
-        sides = ", ".join(f"{'last' if end else 'first'} {('slice', 'row', 'column')[axis]}" for axis, end in ends)
-        notes.append(f"touches the border of the scan ({sides}) and may be cut off there")
-    return tuple(notes)
+def _outside(placed: Placed) -> tuple[str, ...]:
+    if placed.share == 1.0:
+        return ()
+    return (f"{100 * (1 - placed.share):.1f} % of the lesion lies outside the scan and is left out",)
+
+
+def _border(block: np.ndarray, first: tuple[int, int, int], scan: Geometry) -> tuple[str, ...]:
+    ends = [("first", axis) for axis in range(3) if first[axis] == 0]
+    ends += [("last", axis) for axis in range(3) if first[axis] + block.shape[axis] == scan.shape[axis]]
+    if not ends:
+        return ()
+    sides = ", ".join(f"{end} {('slice', 'row', 'column')[axis]}" for end, axis in ends)
+    return (f"touches the border of the scan ({sides}) and may be cut off there",)
 
 
 def _say(source: str | Path, notes: tuple[str, ...]) -> None:
