@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check-long clean
+.PHONY: demo test check-long bench clean
 
 $(VENV)/ready: setup.cfg constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "genomic_vit needs Python 3.11 or newer, found " + sys.version.split()[0])'
@@ -21,6 +21,10 @@ test: $(VENV)/ready
 
 check-long: $(VENV)/ready
 	$(BIN)/python -m pytest -m long --durations 0 -rP
+
+bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks.loading
+	$(BIN)/python -m benchmarks.preparing
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache

@@ -40,7 +40,7 @@ def write_slabs(folder: Path, cases: int, tile_px: int) -> list[PreparedSlab]:
         shape = (int(generator.integers(13, 22)), tile_px, tile_px)
         geometry = Geometry(shape, np.array([1.25, 1.25, 1.25]), np.zeros(3), np.eye(3)[:, ::-1])
         hu = generator.normal(-500, 300, shape).astype(np.float32)
-        slabs.append(write_entry(Slab(hu, hu > 0, geometry, 12.0), folder / f"{case}.npy", "", 1, ()))
+        slabs.append(write_entry(Slab(hu, hu > 0, geometry, 12.0), folder / f"{case}.npy"))
     return slabs
 
 

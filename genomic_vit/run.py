@@ -101,7 +101,7 @@ def train_run(
     split = split_cohort(prepared.cohort, config.split, config.seed)
     if not going_on:
         folder.start(config, split, prepared.cohort, pretrained)
-        prepared.write_excluded(out / "excluded.csv")
+        prepared.write_excluded(out)
     train, validation = (
         (_slabs(prepared, part), prepared.cohort.labels[part]) for part in (split.train, split.validation)
     )
@@ -242,7 +242,7 @@ def evaluate_run(
     out.mkdir(parents=True, exist_ok=True)
     outside = np.full(len(probability), "external")
     write_predictions(out / "predictions.csv", prepared.cohort, probability, np.full(len(probability), ""), outside)
-    prepared.write_excluded(out / "excluded.csv")
+    prepared.write_excluded(out)
     write_text(out / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
 

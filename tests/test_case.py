@@ -134,3 +134,16 @@ def test_diameter_alone_leaves_out_what_was_not_outlined(series, lesion, tmp_pat
     assert metrics["mutant"]["diameter_alone"]["counts"]["cases"] == 4
     assert metrics["mutant"]["diameter_alone"]["by_case"]["auc"]["value"] == 0.5
     assert "2 of 6 lesions were not outlined" in caplog.text
+
+
+def test_what_readers_note_is_kept_and_said_once(series, tmp_path, monkeypatch, caplog):
+    rows = tuple(Case(f"C{n}", f"P{n}", series, two_lesions(tmp_path)) for n in range(3))
+    cohort = Cohort(rows, ("mutant",), np.zeros((3, 1)))
+    for _ in range(2):  # cut, then from the cache
+        caplog.clear()
+        prepared = prepare(cohort, READING, cache=tmp_path / "cache", jobs=1)
+        assert caplog.text.count("the largest of 2 lesions taken") == 1
+        assert "3 of 3 cases, such as C0: the largest of 2 lesions taken" in caplog.text
+    prepared.write_excluded(tmp_path)
+    assert (tmp_path / "notes.csv").read_text().splitlines()[3].startswith("C2,the largest of 2")
+    assert not (tmp_path / "excluded.csv").exists()

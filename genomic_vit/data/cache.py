@@ -6,6 +6,8 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +17,7 @@ from genomic_vit.data.identity import content_key, still_same, used_files
 from genomic_vit.imaging.lesion_file import find_lesion_file
 from genomic_vit.imaging.scan import open_scan
 
-FORMAT = 3  # raise it when the cut or the readers give other numbers than before
+FORMAT = 4  # raise it when the cut or the readers give other numbers than before
 STALE_S = 86_400  # what a killed process left half written is removed after a day
 log = logging.getLogger(__name__)
 
@@ -67,13 +69,32 @@ def load_slabs(scan: Path, lesion: str | Path, reading: Reading, cache: Path) ->
     held = _held(cache, key, scan)
     if held:
         return held
-    cut = cut_case(scan, lesion, reading)
+    with _heard() as said:
+        cut = cut_case(scan, lesion, reading)
+    notes = tuple(dict.fromkeys(text.removeprefix(f"{lesion}: ").removeprefix(f"{scan}: ") for text in said))
     used = used_files(scan, cut.files)
     entries = [
-        write_entry(cut.slabs[number], _entry(cache, key, number + 1), cut.lesions[number].name, len(cut.slabs), used)
+        write_entry(
+            cut.slabs[number], _entry(cache, key, number + 1), cut.lesions[number].name, len(cut.slabs), used, notes
+        )
         for number in reversed(range(len(cut.slabs)))  # where the first is, all are
     ]
     return tuple(reversed(entries))
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What the readers say, kept for the entry instead of being said once by whichever process happens to read."""
+    said: list[str] = []
+    readers, handler = logging.getLogger("genomic_vit.imaging"), logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    readers.addHandler(handler)
+    before, readers.propagate = readers.propagate, False
+    try:
+        yield said
+    finally:
+        readers.removeHandler(handler)
+        readers.propagate = before
 
 
 def slab_key(scan: Path, lesion: str | Path, reading: Reading) -> str:

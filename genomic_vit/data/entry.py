@@ -38,7 +38,8 @@ class PreparedSlab:
         diameter_mm, measured: as `Slab` holds them.
         name: of the lesion among those of its source, "" where it is the only one.
         siblings: how many lesions the source gave.
-        used: what was read of the scan, as `identity.used_slices` tells it.
+        used: what was read of the scan, as `identity.used_files` tells it.
+        notes: what a user should know of how scan and lesion were read.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class PreparedSlab:
     name: str = ""
     siblings: int = 1
     used: tuple[tuple[int, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def hu(self) -> np.ndarray:
@@ -60,22 +62,29 @@ class PreparedSlab:
         return _map(self.path)["lesion"]
 
 
-def write_entry(slab: Slab, path: Path, name: str, siblings: int, used: tuple[tuple[int, str], ...]) -> PreparedSlab:
-    """Write a slab beside its place and move it there whole; returns it as prepared.
+def write_entry(
+    slab: Slab,
+    path: Path,
+    name: str = "",
+    siblings: int = 1,
+    used: tuple[tuple[int, str], ...] = (),
+    notes: tuple[str, ...] = (),
+) -> PreparedSlab:
+    """Write a slab beside its place and move it there whole; returns it as prepared, with what `PreparedSlab` holds.
 
     Raises:
         CacheError: the folder cannot be written.
     """
     geometry = slab.geometry
-    note = json.dumps([slab.measured, name, siblings, used]).encode()
+    told = json.dumps([slab.measured, name, siblings, used, notes]).encode()
     kind = [
         ("spacing_mm", "<f8", 3), ("origin_mm", "<f8", 3), ("direction", "<f8", (3, 3)), ("diameter_mm", "<f8"),
-        ("hu", "<f4", geometry.shape), ("lesion", "?", geometry.shape), ("note", f"S{len(note)}"), ("checksum", "<u4"),
+        ("hu", "<f4", geometry.shape), ("lesion", "?", geometry.shape), ("told", f"S{len(told)}"), ("checksum", "<u4"),
     ]  # fmt: skip
     record = np.zeros(1, kind)
     for field in ("spacing_mm", "origin_mm", "direction"):
         record[field] = getattr(geometry, field)
-    record["diameter_mm"], record["hu"], record["lesion"], record["note"] = slab.diameter_mm, slab.hu, slab.lesion, note
+    record["diameter_mm"], record["hu"], record["lesion"], record["told"] = slab.diameter_mm, slab.hu, slab.lesion, told
     part = path.with_name(f".{path.stem}.{os.getpid()}.part.npy")
     try:
         with part.open("wb") as file:
@@ -92,7 +101,7 @@ def write_entry(slab: Slab, path: Path, name: str, siblings: int, used: tuple[tu
         ) from problem
     finally:
         part.unlink(missing_ok=True)
-    return PreparedSlab(path, geometry, slab.diameter_mm, slab.measured, name, siblings, used)
+    return PreparedSlab(path, geometry, slab.diameter_mm, slab.measured, name, siblings, used, notes)
 
 
 def read_entry(path: Path) -> PreparedSlab:
@@ -106,16 +115,17 @@ def read_entry(path: Path) -> PreparedSlab:
         if os.fstat(file.fileno()).st_size < 128:
             raise DamagedEntry(f"{path}: cut short")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as seen:
-            told = int.from_bytes(seen[-4:], "little")
+            checksum = int.from_bytes(seen[-4:], "little")
             with seen[:-4] as body:
-                if zlib.crc32(body) != told:
+                if zlib.crc32(body) != checksum:
                     raise DamagedEntry(f"{path}: checksum differs")
     record = np.load(path, mmap_mode="r", allow_pickle=False)[0]
-    measured, name, siblings, used = json.loads(record["note"])
+    measured, name, siblings, used, notes = json.loads(record["told"])
     shape = record["hu"].shape
     geometry = Geometry(shape, record["spacing_mm"], record["origin_mm"], record["direction"])
     diameter_mm = float(record["diameter_mm"])
-    return PreparedSlab(path, geometry, diameter_mm, measured, name, siblings, tuple((i, digest) for i, digest in used))
+    used = tuple((place, digest) for place, digest in used)
+    return PreparedSlab(path, geometry, diameter_mm, measured, name, siblings, used, tuple(notes))
 
 
 @functools.lru_cache(maxsize=OPEN_MAPS)

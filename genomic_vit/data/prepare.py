@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from genomic_vit.data.case import Reading
 from genomic_vit.data.entry import CacheError, PreparedSlab, forget_maps
 from genomic_vit.data.workers import Engine, Lost, run_each
 
+NUMBER = re.compile(r"\d+(\.\d+)?")
 log = logging.getLogger(__name__)
 
 
@@ -40,11 +42,28 @@ class Prepared:
     slabs: list[PreparedSlab]
     excluded: tuple[tuple[str, str], ...]
 
-    def write_excluded(self, path: Path) -> None:
-        """A CSV of case and reason, written only where a case was left out."""
-        if self.excluded:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([("case", "reason"), *self.excluded])
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """(case, note) on how scans and lesions were read."""
+        return [
+            (case.case, note) for case, slab in zip(self.cohort.cases, self.slabs, strict=True) for note in slab.notes
+        ]
+
+    def write_excluded(self, folder: Path) -> None:
+        """excluded.csv of case and reason and notes.csv of case and note, each only where there is one."""
+        for name, kind, rows in (("excluded.csv", "reason", self.excluded), ("notes.csv", "note", self.notes)):
+            if rows:
+                with (folder / name).open("w", newline="", encoding="utf-8") as file:
+                    csv.writer(file).writerows([("case", kind), *rows])
+
+    def say_notes(self) -> None:
+        """Log the notes, those alike but for their numbers as one."""
+        alike: dict[str, list[tuple[str, str]]] = {}
+        for case, note in self.notes:
+            alike.setdefault(NUMBER.sub("0", note), []).append((case, note))
+        for group in sorted(alike.values(), key=len, reverse=True):
+            case, note = group[0]
+            log.warning("%d of %d cases, such as %s: %s", len(group), len(self.slabs), case, note)
 
 
 def prepare(
@@ -95,7 +114,9 @@ def prepare(
     for case, reason in reasons:
         log.warning("left out: case %s: %s", case, reason)
     good = [index for index, result in enumerate(results) if not isinstance(result, str)]
-    return _one_case_a_lesion(cohort.take(good), [results[index] for index in good], tuple(reasons))
+    prepared = _one_case_a_lesion(cohort.take(good), [results[index] for index in good], tuple(reasons))
+    prepared.say_notes()
+    return prepared
 
 
 def _one_case_a_lesion(
