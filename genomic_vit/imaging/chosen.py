@@ -65,9 +65,9 @@ def choose(entries: list[Entry], roi: str | None, noun: str, where: str) -> tupl
     if len(found) > 1 and not is_pattern:
         several = ", ".join(map(str, found))
         raise LesionError(f"{where}: {roi!r} names {len(found)} {noun}s ({several}); give the number with --roi.")
-    left = len(entries) - len(found)
-    notes = (f"--roi {roi} takes {noun}s {', '.join(map(str, found))} together",) if len(found) > 1 else ()
-    return found, notes if not left or notes else (f"{noun} {found[0]} taken, {left} others left",)
+    if len(found) == 1:
+        return found, ()
+    return found, (f"--roi {roi} takes {noun}s {', '.join(map(str, found))} together",)
 
 
 def check_belongs(said: References, identity: SeriesIdentity | None, where: str) -> tuple[str, ...]:
