@@ -8,6 +8,8 @@ import pytest
 from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.evaluation.leakage import LeakError, check_leaks, near_duplicates
 from tests.benchmark_cohort import bright_cohort
+from tests.cohort_dicom import ct_series, grid, store
+from tests.scans import chest
 
 PREPARED = bright_cohort(12)
 FOLDS = np.arange(12) % 3
@@ -50,3 +52,19 @@ def test_a_noisy_rescaled_copy_under_another_name_stops_the_run():
     same_fold = FOLDS.copy()
     same_fold[4] = FOLDS[0]
     check_leaks(PREPARED.cohort, slabs, same_fold)
+
+
+def test_a_study_in_two_folds_stops_the_run_though_its_folders_and_patients_differ(tmp_path):
+    images = ct_series("R1", chest(grid()))
+    places = [store(images, tmp_path / name) for name in ("one", "two")]
+    cohort = renamed(0, scan=places[0])
+    cases = list(cohort.cases)
+    cases[4] = dataclasses.replace(cases[4], scan=places[1])
+    shared = Cohort(tuple(cases), cohort.targets, cohort.labels)
+    with pytest.raises(
+        LeakError, match=r"1 leaks between folds.*\n.*DICOM study .* is in several folds: c0-0 and c4-0"
+    ):
+        check_leaks(shared, PREPARED.slabs, FOLDS)
+    together = FOLDS.copy()
+    together[4] = FOLDS[0]
+    check_leaks(shared, PREPARED.slabs, together)

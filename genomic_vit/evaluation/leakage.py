@@ -16,6 +16,7 @@ from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.data.grid import STACK_SLICES
 from genomic_vit.data.slab import Slab
 from genomic_vit.evaluation.overlay import middle_stack
+from genomic_vit.imaging.dicom import find_series
 
 COARSE_PX = 8  # side of the picture that a slice is reduced to
 ALIKE = 0.99  # correlation of coarse stacks from which two are taken for the same lesion
@@ -35,8 +36,8 @@ def check_leaks(cohort: Cohort, slabs: Sequence[Slab | PreparedSlab], folds: np.
         folds: fold of each case, (case).
 
     Raises:
-        LeakError: a patient, a patient's name but for case and punctuation, a scan, or a near-duplicate stack is in
-            two folds.
+        LeakError: a patient, a patient's name but for case and punctuation, a scan, a DICOM study, or a near-duplicate
+            stack is in two folds.
     """
     names = [case.patient for case in cohort.cases]
     found = _shared(names, folds, cohort, "patient {} is in several folds")
@@ -44,6 +45,7 @@ def check_leaks(cohort: Cohort, slabs: Sequence[Slab | PreparedSlab], folds: np.
     found += _shared(plain, folds, cohort, "patients are named alike but for case and punctuation ({})")
     scans = [str(case.scan.resolve()) for case in cohort.cases]
     found += _shared(scans, folds, cohort, "scan {} is in several folds")
+    found += _shared_studies(cohort, folds)
     found += [
         f"slabs are near-duplicates (correlation {alike:.4f}): {cohort.cases[a].case} and {cohort.cases[b].case}"
         for a, b, alike in near_duplicates(slabs)
@@ -99,4 +101,23 @@ def _shared(keys: list[str], folds: np.ndarray, cohort: Cohort, says: str) -> li
             a, b = next((a, b) for a, b in combinations(indices, 2) if folds[a] != folds[b])
             cases = " and ".join(f"{cohort.cases[i].case} (patient {cohort.cases[i].patient!r})" for i in (a, b))
             lines.append(f"{says.format(repr(key))}: {cases}")
+    return lines
+
+
+def _shared_studies(cohort: Cohort, folds: np.ndarray) -> list[str]:
+    """A line for each DICOM study that folders of several folds hold; only folders tell their studies."""
+    places: dict[str, list[int]] = defaultdict(list)
+    known: dict[str, set[str]] = {}
+    for index, case in enumerate(cohort.cases):
+        folder = str(case.scan.resolve())
+        if case.scan.is_dir() and folder not in known:
+            known[folder] = {series.first.study_uid for series in find_series(case.scan)} - {""}
+        for study in known.get(folder, ()):
+            places[study].append(index)
+    lines = []
+    for study, indices in places.items():
+        apart = [i for i in indices if folds[i] != folds[indices[0]]]
+        if apart:
+            one, other = cohort.cases[indices[0]].case, cohort.cases[apart[0]].case
+            lines.append(f"DICOM study …{study[-12:]} is in several folds: {one} and {other}")
     return lines
