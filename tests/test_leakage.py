@@ -31,7 +31,7 @@ def test_a_clean_cohort_passes():
     ("changes", "message"),
     [
         ({"patient": "P0"}, "patient 'P0' is in several folds: c0-0 .* and c4-0"),
-        ({"patient": " p_0"}, r"named alike but for case and punctuation \('p0'\): c0-0 \(patient 'P0'\) and c4-0"),
+        ({"patient": " p0_"}, r"named alike but for case and punctuation \('p0'\): c0-0 \(patient 'P0'\) and c4-0"),
         ({"scan": PREPARED.cohort.cases[0].scan}, "scan .*scan0' is in several folds: c0-0"),
     ],
 )
@@ -68,3 +68,8 @@ def test_a_study_in_two_folds_stops_the_run_though_its_folders_and_patients_diff
     together = FOLDS.copy()
     together[4] = FOLDS[0]
     check_leaks(shared, PREPARED.slabs, together)
+
+
+def test_names_that_differ_in_where_their_parts_end_are_other_patients():
+    check_leaks(renamed(4, patient="P1-1"), PREPARED.slabs, FOLDS)
+    check_leaks(renamed(4, patient="P-11"), PREPARED.slabs, FOLDS)  # P11 is case 11's patient, of another fold

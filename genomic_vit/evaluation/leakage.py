@@ -41,7 +41,7 @@ def check_leaks(cohort: Cohort, slabs: Sequence[Slab | PreparedSlab], folds: np.
     """
     names = [case.patient for case in cohort.cases]
     found = _shared(names, folds, cohort, "patient {} is in several folds")
-    plain = [re.sub(r"[\W_]+", "", name).casefold() or name for name in names]
+    plain = [re.sub(r"[\W_]+", "-", name).strip("-").casefold() or name for name in names]  # P1-1 is not P11
     found += _shared(plain, folds, cohort, "patients are named alike but for case and punctuation ({})")
     scans = [str(case.scan.resolve()) for case in cohort.cases]
     found += _shared(scans, folds, cohort, "scan {} is in several folds")
