@@ -182,7 +182,10 @@ def write_text(path: Path, text: str) -> None:
 
 def environment() -> dict[str, str]:
     """Versions and machine, for the record."""
-    packages = ("genomic_vit", "torch", "lightning", "monai", "numpy", "SimpleITK", "nibabel", "scikit-learn")
+    packages = (
+        *("genomic_vit", "torch", "lightning", "monai", "numpy", "SimpleITK", "nibabel"),
+        *("scikit-learn", "scipy", "statsmodels", "pandas"),
+    )
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {"python": platform.python_version(), "platform": platform.platform(), "device": machine} | {
         name: version(name) for name in packages
