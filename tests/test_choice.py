@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genomic_vit import Geometry
+from genomic_vit.cli import parse, run_config_parser
 from genomic_vit.imaging.choice import Wanted
 from genomic_vit.imaging.errors import ScanError
 from genomic_vit.imaging.kernel import kernel_kind
@@ -79,6 +80,14 @@ def test_a_pet_in_the_same_frame_of_reference_marks_its_ct(tmp_path):
     series(tmp_path, 3, SliceThickness=5)
     number, refused = chosen(tmp_path)
     assert number == 3 and "attenuation" in refused[1] and refused[2] == "it is no CT: PET (PT)"
+
+
+def test_headers_without_a_frame_of_reference_share_none(tmp_path):
+    series(tmp_path, 1, FrameOfReferenceUID="", **THIN)
+    series(tmp_path, 2, FrameOfReferenceUID="", Modality="PT", SOPClassUID="1.2.840.10008.5.1.4.1.1.128")
+    series(tmp_path, 3, SliceThickness=5)
+    number, refused = chosen(tmp_path)
+    assert number == 1 and "5.00 mm slices" in refused[3]
 
 
 def test_the_only_ct_of_a_pet_study_is_taken(tmp_path):
@@ -176,3 +185,10 @@ def test_two_kernels_in_one_real_tree(shared_data):
     np.testing.assert_allclose(scan.geometry.spacing_mm[0], 8.0, atol=0.01)
     ((name, reason),) = scan.refused
     assert "B70f" in name and reason == "sharp kernel (B70f); the chosen series has standard kernel (B40f)"
+
+
+@pytest.mark.parametrize("words", [["--on-gap", "resample"], ["--on-gap=resample"], ["--scan.on_gap", "resample"]])
+def test_a_run_is_told_what_to_do_with_gaps(words):
+    parser = run_config_parser("train [options]", "Train.")
+    assert parse(parser, []).scan.on_gap == "error"
+    assert parse(parser, words).scan.on_gap == "resample"

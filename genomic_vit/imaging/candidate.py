@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genomic_vit.imaging.dicom import Series
-from genomic_vit.imaging.header import Frame
+from genomic_vit.imaging.frame import Frame
 from genomic_vit.imaging.pixels import same_pixels
 from genomic_vit.imaging.stack import SAME_PLACE_MM, OnGap, Stack, make_lattice, straighten
 

@@ -84,7 +84,7 @@ def choose(series: tuple[Series, ...], wanted: Wanted, on_gap: OnGap) -> Choice 
         on_gap: "error" refuses series with missing or uneven slices, "resample" fills them.
     """
     here = _named(series, wanted)
-    pet = {one.first.frame_uid for one in series if one.first.modality == "PT"}
+    pet = {one.first.frame_uid for one in series if one.first.modality == "PT"} - {""}
     fit, refused = [], []
     for one in series:
         try:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genomic_vit.imaging.header import SPLIT, Frame, HeaderError, read_header
+from genomic_vit.imaging.frame import Frame
+from genomic_vit.imaging.header import SPLIT, HeaderError, read_header
 
 SAME_DIRECTION = 1e-3  # direction cosines that differ by less belong to one stack
 SAME_PIXEL_MM = 1e-4

@@ -11,7 +11,8 @@ from pydicom.pixels import pixel_array
 from pydicom.uid import UID
 
 from genomic_vit.imaging.errors import ScanError
-from genomic_vit.imaging.header import IMPLICIT, Frame
+from genomic_vit.imaging.frame import Frame
+from genomic_vit.imaging.header import IMPLICIT
 
 AIR_HU = -1024.0  # what padding becomes, and the least a CT number can be
 BONE_HU = 3071.0
