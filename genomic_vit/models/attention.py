@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from genomic_vit.models.shared import can_share, shared_attention
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +24,8 @@ class AttentionMap:
         scale: what q·k is multiplied by before the softmax, 1/sqrt(e) as a rule.
         v: values, (b h n e); `gradient_rollout` needs them, nothing else does.
         mixed: what the layer made of them, A v, (b h n e), on the graph; for `gradient_rollout` too.
+        matrix: the attention itself, (b h n n), where the layer made it (the dense way).
+        ports: of `shared_attention`, each for one rollout, which takes it out; without one a rollout goes its own way.
     """
 
     q: Float[Tensor, "b h n e"]
@@ -28,6 +33,8 @@ class AttentionMap:
     scale: float
     v: Float[Tensor, "b h n e"] | None = None
     mixed: Float[Tensor, "b h n e"] | None = None
+    matrix: Float[Tensor, "b h n n"] | None = None
+    ports: list[Float[Tensor, "b two n"]] = field(default_factory=list)
 
     @property
     def device(self) -> torch.device:
@@ -45,6 +52,8 @@ class AttentionMap:
 
     def rows(self, queries: slice) -> Float[Tensor, "b h queries n"]:
         """Some rows of the matrix, without the others being made. float32 at least, whatever autocast says."""
+        if self.matrix is not None:
+            return self.matrix[:, :, queries]
         with torch.autocast(self.q.device.type, enabled=False):
             q, k = self.q[:, :, queries], self.k
             if q.dtype in (torch.float16, torch.bfloat16):
@@ -66,17 +75,26 @@ class Attention(nn.Module):
         heads: h, divides d.
         dropout: of attention in training, in the value path only: the map, and with it the rollout, is the undropped
             attention.
+        way: "dense" makes the matrix once, for values and rollout alike; "auto" and "streamed" leave it to the fused
+            kernel, in training on a CPU with a backward pass that a rollout shares.
 
     Raises:
         ValueError: heads does not divide width.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float = 0.0,
+        way: Literal["auto", "dense", "streamed"] = "auto",
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"Attention: width {width} must be a multiple of heads {heads}")
         self.heads = heads
         self.dropout = dropout
+        self.way = way
         self.scale = (width // heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
@@ -84,5 +102,14 @@ class Attention(nn.Module):
     def forward(self, tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
         q, k, v = rearrange(self.qkv(tokens), "b n (three h e) -> three b h n e", three=3, h=self.heads)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale, dropout_p=dropout)  # (b h n e)
-        return self.project(rearrange(mixed, "b h n e -> b n (h e)")), AttentionMap(q, k, self.scale, v, mixed)
+        if self.way == "dense":
+            matrix = AttentionMap(q, k, self.scale).dense()
+            mixed = F.dropout(matrix, dropout).to(v.dtype) @ v  # (b h n e)
+            seen = AttentionMap(q, k, self.scale, v, mixed, matrix)
+        elif not dropout and can_share(q):
+            mixed, port = shared_attention(q, k, v, self.scale)
+            seen = AttentionMap(q, k, self.scale, v, mixed, ports=[port])
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale, dropout_p=dropout)
+            seen = AttentionMap(q, k, self.scale, v, mixed)
+        return self.project(rearrange(mixed, "b h n e -> b n (h e)")), seen

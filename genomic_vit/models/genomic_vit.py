@@ -110,6 +110,7 @@ def build_model(config: RunConfig, tiles: int = 3, *, heat_channels: int = 1) ->
             dropout=vit.dropout,
             attention_dropout=vit.attention_dropout,
             layer_scale=vit.layer_scale,
+            attention=config.rollout.attention,
         ),
         build_cnn(config.cnn.name, channels=1 + heat_channels, targets=targets, dropout=config.cnn.dropout),
         Rollout(vit.depth, **dataclasses.asdict(config.rollout)),

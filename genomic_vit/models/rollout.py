@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genomic_vit.models.attention import AttentionMap
 from genomic_vit.models.rollout_checks import check_call, check_residual, check_result, check_values
+from genomic_vit.models.shared import ported_step
 from genomic_vit.models.streamed import Fusion, fuse_heads, share_out, streamed_step
 
 Method = Literal["auto", "dense", "streamed"]
@@ -80,8 +81,8 @@ def attention_rollout(
             layer, share = layers[index], shares[index]
             if index == len(layers) - 1 and token != "mean" and not discard:  # of the last layer one row alone counts
                 mixed = _lone_row(layer, token, fusion)
-            elif isinstance(layer, AttentionMap) and method != "dense" and not discard:
-                mixed = streamed_step(row, layer.q, layer.k, layer.scale, fusion)
+            elif _streams(layer, method) and not discard:
+                mixed = _streamed(row, layer, fusion)
             else:
                 kept = {*range(min(1, prefix_tokens)), *({token} - {"mean"})}
                 mixed = dense_step(row, _rows(layer, slice(None)), fusion, discard, sorted(kept))
@@ -242,6 +243,17 @@ def _lone_row(layer: Layer, token: int, fusion: Fusion) -> Float[Tensor, "b n"]:
     total = row.sum(-1, keepdim=True)
     alone = _first_row(*row.shape, 0, token, row) * (total == 0)
     return row * share_out(torch.ones_like(total), total) + alone
+
+
+def _streams(layer: Layer, method: Method) -> bool:
+    """Whether a layer is streamed: where it is asked for, or may be and no matrix is there yet."""
+    return method != "dense" and isinstance(layer, AttentionMap) and (method == "streamed" or layer.matrix is None)
+
+
+def _streamed(row: Float[Tensor, "b n"], layer: AttentionMap, fusion: Fusion) -> Float[Tensor, "b n"]:
+    if layer.ports and fusion == "mean" and row.dtype == layer.q.dtype and torch.is_grad_enabled():
+        return ported_step(row, layer.ports.pop(), layer.q, layer.k, layer.scale)
+    return streamed_step(row, layer.q, layer.k, layer.scale, fusion)
 
 
 def _rows(layer: Layer, queries: slice) -> Float[Tensor, "b h queries n"]:

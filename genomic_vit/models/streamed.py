@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Fusion = Literal["mean", "max", "min"]
-BLOCK_ROWS = 64
-BLOCK_BYTES = {"cpu": 5 * 2**20, "cuda": 2**28}  # of one block of attention; on a CPU it should stay in cache
+BLOCK_ROWS = 128
+BLOCK_BYTES = {"cpu": 2 * 2**20, "cuda": 2**28}  # of one block of attention; on a CPU it should stay in cache
 
 
 def streamed_step(
@@ -44,41 +44,63 @@ class _Step(torch.autograd.Function):
     def forward(ctx, row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion) -> Tensor:
         ctx.save_for_backward(row, q, k)
         ctx.scale, ctx.fusion = scale, fusion
-        return (_mean if fusion == "mean" else _extreme)(row, q, k, scale, fusion)
+        return mean_step(row, q, k, scale) if fusion == "mean" else _extreme(row, q, k, scale, fusion)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "attention_rollout: the streamed way has first derivatives only, and create_graph asks for second; "
-                "pass method='dense' (attention='dense' in GenomicViT)"
-            )
-        backward = _mean_backward if ctx.fusion == "mean" else _extreme_backward
-        return *backward(gradient, *ctx.saved_tensors, ctx.scale, ctx.fusion), None, None
+        once_only()
+        if ctx.fusion == "mean":
+            return *_mean_backward(gradient, *ctx.saved_tensors, ctx.scale), None, None
+        return *_extreme_backward(gradient, *ctx.saved_tensors, ctx.scale, ctx.fusion), None, None
 
 
-def _mean(row: Tensor, q: Tensor, k: Tensor, scale: float, _: Fusion) -> Tensor:
+def once_only() -> None:
+    """Raise RuntimeError where a backward pass is itself to be differentiated."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "attention_rollout: streamed attention has first derivatives only, and create_graph asks for second; "
+            "pass method='dense' (attention='dense' in ViT and GenomicViT)"
+        )
+
+
+def mean_step(
+    row: Float[Tensor, "b n"], q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h n e"], scale: float
+) -> Float[Tensor, "b n"]:
+    """rᵀ mean_h A_h in blocks, off the graph."""
     images, heads, tokens, _width = q.shape
     queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) e n")
     weight = repeat(row / heads, "b n -> (b h) 1 n", h=heads)
     out = torch.zeros_like(weight)
-    for some in _groups(images * heads, tokens, row):
+    for some in groups_of(images * heads, tokens, row):
         for block in row_blocks(tokens):
             attention = torch.softmax(torch.bmm(queries[some, block], keys[some]), dim=-1)  # (bh rows n)
             out[some] += torch.bmm(weight[some, :, block], attention)
     return rearrange(out, "(b h) 1 n -> b h n", h=heads).sum(1)
 
 
-def _mean_backward(
-    gradient: Tensor, row: Tensor, q: Tensor, k: Tensor, scale: float, _: Fusion
-) -> tuple[Tensor, Tensor, Tensor]:
+def mean_seen(
+    g: Float[Tensor, "b n"], q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h n e"], scale: float
+) -> Float[Tensor, "b n"]:
+    """mean_h A_h g in blocks, off the graph: what `mean_step` hands back to its row."""
+    images, heads, tokens, _width = q.shape
+    queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) e n")
+    column = repeat(g, "b n -> (b h) n 1", h=heads)
+    out = torch.empty_like(column)
+    for some in groups_of(images * heads, tokens, g):
+        for block in row_blocks(tokens):
+            attention = torch.softmax(torch.bmm(queries[some, block], keys[some]), dim=-1)  # (bh rows n)
+            out[some, block] = torch.bmm(attention, column[some])
+    return rearrange(out, "(b h) n 1 -> b h n", h=heads).mean(1)
+
+
+def _mean_backward(gradient: Tensor, row: Tensor, q: Tensor, k: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """With g the gradient, u = A g and w = r/h: ∂r = mean_h u, and ∂S = w_i A_ij (g_j − u_i) for the scores S."""
     images, heads, tokens, _width = q.shape
     queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) n e").contiguous()
     g = repeat(gradient, "b n -> (b h) 1 n", h=heads)
     weighted = queries * repeat(row / heads, "b n -> (b h) n 1", h=heads)
     d_row, d_queries, d_keys = torch.empty_like(queries[..., :1]), torch.empty_like(queries), torch.zeros_like(keys)
-    for some in _groups(images * heads, tokens, row):
+    for some in groups_of(images * heads, tokens, row):
         g_column, keys_row = g[some].transpose(1, 2), keys[some].transpose(1, 2)
         for block in row_blocks(tokens):
             attention = torch.softmax(torch.bmm(queries[some, block], keys_row), dim=-1)  # (bh rows n)
@@ -99,7 +121,7 @@ def _extreme(row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion) ->
     images, heads, tokens, _ = q.shape
     queries, keys = q * scale, k.transpose(-2, -1)
     out = torch.zeros_like(row)
-    for some in _groups(images, tokens * heads, row):
+    for some in groups_of(images, tokens * heads, row):
         for block in row_blocks(tokens):
             fused = fuse_heads(torch.softmax(queries[some, :, block] @ keys[some], dim=-1), fusion)  # (b rows n)
             total, weight = fused.sum(-1), row[some, block]
@@ -115,7 +137,7 @@ def _extreme_backward(
     images, heads, tokens, _ = q.shape
     queries, keys = q * scale, k.transpose(-2, -1)
     d_row, d_queries, d_keys = torch.empty_like(row), torch.empty_like(q), torch.zeros_like(k)
-    for some in _groups(images, tokens * heads, row):
+    for some in groups_of(images, tokens * heads, row):
         g = gradient[some]
         for block in row_blocks(tokens):
             attention = torch.softmax(queries[some, :, block] @ keys[some], dim=-1)  # (b h rows n)
@@ -149,7 +171,7 @@ def row_blocks(tokens: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK_ROWS, tokens)) for start in range(0, tokens, BLOCK_ROWS))
 
 
-def _groups(count: int, row_length: int, like: Tensor) -> Iterator[slice]:
+def groups_of(count: int, row_length: int, like: Tensor) -> Iterator[slice]:
     """Slices of `count` matrices, as many at once as a block's bytes allow, but a matrix for every thread."""
     if torch.compiler.is_compiling():  # the batch may be symbolic there
         return iter((slice(None),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -54,11 +54,12 @@ class Block(nn.Module):
         dropout: float,
         attention_dropout: float = 0.0,
         layer_scale: float | None = None,
+        way: Literal["auto", "dense", "streamed"] = "auto",
     ) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attention = Attention(width, heads, attention_dropout)
+        self.attention = Attention(width, heads, attention_dropout, way)
         self.drop = nn.Dropout(dropout)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(
@@ -90,6 +91,8 @@ class ViT(nn.Module):
         dropout: after attention projection and in the MLPs.
         attention_dropout: of attention, in the value path only: the maps, and the rollout, are the undropped attention.
         layer_scale: what LayerScale's factors begin as; None has no LayerScale.
+        attention: "dense" makes every n × n matrix once, for values and rollout alike, and allows second derivatives;
+            "streamed" and "auto" run on the fused kernel and never hold one.
 
     Raises:
         ValueError: an image side is not a multiple of patch_px.
@@ -110,6 +113,7 @@ class ViT(nn.Module):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         layer_scale: float | None = None,
+        attention: Literal["auto", "dense", "streamed"] = "auto",
     ) -> None:
         super().__init__()
         self.patch_px = patch_px
@@ -119,7 +123,7 @@ class ViT(nn.Module):
         self.prefix = nn.Parameter(torch.randn(self.prefix_tokens, width) * 0.02)
         self.position = nn.Parameter(torch.randn(self.patch_grid[0] * self.patch_grid[1], width) * 0.02)
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, dropout, attention_dropout, layer_scale) for _ in range(depth)
+            Block(width, heads, mlp_ratio, dropout, attention_dropout, layer_scale, attention) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, targets)

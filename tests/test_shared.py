@@ -1,0 +1,124 @@
+"""Attention whose backward takes a rollout along, against the two apart."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genomic_vit import ViT, attention_rollout
+from genomic_vit.models import streamed
+from genomic_vit.models.attention import Attention, AttentionMap
+from genomic_vit.models.shared import shared_attention
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(streamed, "BLOCK_ROWS", 4)
+    monkeypatch.setitem(streamed.BLOCK_BYTES, "cpu", 300)
+
+
+def inputs(layers: int = 3, heads: int = 3, tokens: int = 9) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [t.requires_grad_() for t in torch.randn(3, layers, 2, heads, tokens, 4, generator=generator).double()]
+
+
+def answer(q, k, v, shared: bool, uses: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the values became in each layer, weighed up, and the rollout, weighed up."""
+    maps, mixed = [], []
+    for layer in range(len(q)):
+        if shared:
+            out, port = shared_attention(q[layer], k[layer], v[layer], 0.7)
+            maps.append(AttentionMap(q[layer], k[layer], 0.7, ports=[port]))
+        else:
+            out = AttentionMap(q[layer], k[layer], 0.7).dense() @ v[layer]
+            maps.append(AttentionMap(q[layer], k[layer], 0.7))
+        mixed.append(out)
+    method = "auto" if shared else "dense"
+    rows = [attention_rollout(maps, residual=0.3 + 0.1 * use, method=method) for use in range(uses)]
+    weight = torch.linspace(-1, 1, rows[0].numel(), dtype=torch.float64).view_as(rows[0])
+    return sum((out.sin() * (i + 1)).sum() for i, out in enumerate(mixed)), sum((row * weight).sum() for row in rows)
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+@pytest.mark.parametrize("parts", ["both", "values", "rollout"])
+def test_gradients_are_those_of_the_two_apart(parts, uses):
+    found = []
+    for shared in (False, True):
+        leaves = inputs()
+        values, rollout = answer(*leaves, shared, uses)
+        total = {"both": values + rollout, "values": values, "rollout": rollout}[parts]
+        found.append((total.detach(), *torch.autograd.grad(total, leaves, allow_unused=parts == "rollout")))
+    for apart, together in zip(*found, strict=True):
+        together = torch.zeros_like(together if apart is None else apart) if together is None else together
+        apart = torch.zeros_like(together) if apart is None else apart
+        torch.testing.assert_close(together, apart, rtol=0, atol=1e-10)
+
+
+def test_gradient_equals_finite_differences():
+    q, k, v = (t.detach()[:2, :1, :2, :4, :2].clone().requires_grad_() for t in inputs())
+    assert torch.autograd.gradcheck(lambda *given: sum(answer(*given, shared=True)), (q, k, v))
+
+
+def test_a_gradient_of_the_row_alone_leaves_no_trace_in_the_next_backward():
+    leaves = inputs()
+    clean = [g.clone() for g in torch.autograd.grad(sum(answer(*leaves, shared=True)), leaves)]
+    q, k, v = leaves
+    outs = [shared_attention(q[i], k[i], v[i], 0.7) for i in range(3)]
+    maps = [AttentionMap(q[i], k[i], 0.7, ports=[outs[i][1]]) for i in range(3)]
+    residual = torch.full((3,), 0.3, dtype=torch.float64, requires_grad=True)
+    row = attention_rollout(maps, residual=residual)
+    weight = torch.linspace(-1, 1, row.numel(), dtype=torch.float64).view_as(row)
+    rollout = (row * weight).sum()
+    torch.autograd.grad(rollout, residual, retain_graph=True)  # reaches the steps, not the attention behind them
+    values = sum((out.sin() * (i + 1)).sum() for i, (out, _) in enumerate(outs))
+    again = torch.autograd.grad(values + rollout, leaves, retain_graph=True)
+    twice = torch.autograd.grad(values + rollout, leaves)
+    for first, second, third in zip(clean, again, twice, strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-12)
+        assert torch.equal(second, third)
+
+
+def test_second_derivatives_are_refused_and_the_dense_way_has_them():
+    torch.manual_seed(0)
+    image = torch.randn(1, 1, 8, 8, dtype=torch.float64, requires_grad=True)
+    vits = {
+        way: ViT((8, 8), patch_px=4, width=8, depth=2, heads=2, attention=way).double() for way in ("auto", "dense")
+    }
+    for way, vit in vits.items():
+        seen = vit(image)
+        total = attention_rollout(seen.attention, method=way).square().sum() + seen.logits.sum()
+        if way == "auto":
+            with pytest.raises(RuntimeError, match=r"create_graph asks for second; pass method='dense'"):
+                torch.autograd.grad(total, image, create_graph=True)
+        else:
+            (slope,) = torch.autograd.grad(total, image, create_graph=True)
+            assert torch.autograd.grad(slope.square().sum(), image)[0].abs().max() > 0
+
+
+def test_every_way_gives_the_same_network():
+    torch.manual_seed(0)
+    image, found = torch.randn(2, 1, 8, 12, dtype=torch.float64), []
+    for way in ("auto", "streamed", "dense"):
+        torch.manual_seed(1)
+        vit = ViT((8, 12), patch_px=4, width=12, depth=3, heads=3, registers=1, attention=way).double()
+        seen = vit(image)
+        loss = seen.logits.sum() + attention_rollout(seen.attention, prefix_tokens=2)[:, 1].sum()
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in vit.parameters())])
+    for other in found[1:]:
+        for ours, theirs in zip(found[0], other, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("way", ["auto", "dense"])
+def test_dropped_attention_mixes_the_values_and_the_map_stays_whole(way):
+    torch.manual_seed(0)
+    layer = Attention(8, 2, dropout=0.5, way=way)
+    tokens = torch.randn(1, 6, 8)
+    out, seen = layer(tokens)
+    torch.testing.assert_close(seen.dense().sum(-1), torch.ones(1, 2, 6))
+    assert not torch.allclose(out, layer(tokens)[0])
+    layer.eval()
+    plain, seen = layer(tokens)
+    mixed = F.scaled_dot_product_attention(seen.q, seen.k, seen.v, scale=layer.scale)
+    torch.testing.assert_close(seen.mixed, mixed)
+    torch.testing.assert_close(plain, layer(tokens)[0])
