@@ -102,7 +102,7 @@ def _finish(axes: np.ndarray, label: np.ndarray) -> None:
 def _decision_frame(axis: Axes, rate: float, everyone: np.ndarray) -> None:
     axis.plot(THRESHOLDS, everyone, color="0.6", linewidth=0.8)
     axis.axhline(0, color="0.2", linewidth=0.8)
-    axis.text(0.98, 0.01 * rate, "act on none", ha="right", va="bottom", fontsize=7, color="0.3")
+    axis.text(0.02, -0.02 * rate, "act on none", va="top", fontsize=7, color="0.3")
     crossing = min(0.9, rate * 0.55)
     axis.text(
         crossing, float(np.interp(crossing, THRESHOLDS, everyone)), " act on all", fontsize=7, color="0.4", va="bottom"
