@@ -300,3 +300,26 @@ def test_a_value_of_the_wrong_kind_is_refused(change, message, tmp_path, capsys)
     assert code == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
+
+
+def test_predict_answers_for_each_lesion_and_for_a_point(run, cohort, tmp_path, capsys):
+    from genomic_vit import Volume, write_volume
+
+    row = next(csv.DictReader(cohort.open()))
+    scan, lesion = cohort.parent / row["scan"], cohort.parent / row["lesion"]
+    volume = read_scan(scan)
+    one = read_lesion(lesion, like=volume).array
+    centre = np.argwhere(one).mean(axis=0)
+    far = np.array(one.shape) / 2 + 0.8 * (np.array(one.shape) / 2 - centre)  # mirrored through the scan's middle
+    away = np.abs(np.stack(np.indices(one.shape), axis=-1) - far) * volume.geometry.spacing_mm
+    write_volume(Volume(one | (np.linalg.norm(away, axis=-1) < 3), volume.geometry), tmp_path / "two.nii.gz")
+    out = tmp_path / "out"
+    given = [str(run), str(scan), "--lesion", str(tmp_path / "two.nii.gz"), "--out", str(out)]
+    assert predict([*given, "--lesions", "each"]) == 0
+    assert "lesion 1: {" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {"1", "2"}
+    assert all((out / name / "heat.nii.gz").exists() for name in "12")
+    x, y, z = volume.geometry.to_lps(centre)
+    point, frame = (f"{x},{y},{z}", "lps") if x < 0 else (f"{-x},{-y},{z}", "ras")  # a minus is no option
+    assert predict([str(run), str(scan), "--lesion", point, "--frame", frame, "--out", str(tmp_path / "point")]) == 0
+    assert json.loads((tmp_path / "point/prediction.json").read_text())["lesion_extent"] == "point"
