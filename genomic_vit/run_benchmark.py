@@ -84,7 +84,7 @@ def compare_cohort(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.yaml", yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False))
     write_text(out / "environment.json", json.dumps(environment(), indent=2))
-    prepared.write_excluded(out / "excluded.csv")
+    prepared.write_excluded(out)
     joblib.dump(study, out / STUDY)
     failed = run_parts(study, list_parts(study, dict(left_out)), out, engine, jobs)
     (out / STUDY).unlink()

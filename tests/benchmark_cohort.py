@@ -1,5 +1,6 @@
 """A cohort for the benchmark's tests, in memory: small slabs whose lesion is bright where the label is 1."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,14 @@ RUN = {
     "training": {"epochs": 1},
     "split": {"validation": 0.3},
 }
+
+
+@dataclass(frozen=True, eq=False)
+class SlabInMemory(Slab):
+    """A slab with what a prepared one tells beside its pixels."""
+
+    notes: tuple[str, ...] = ()
+    siblings: int = 1
 
 
 def small_run(**changes):
@@ -62,4 +71,4 @@ def bright_slab(generator, contrast_hu):
     ball = z**2 + y**2 + x**2 <= radius**2
     hu[ball] += 400 + contrast_hu
     geometry = Geometry(shape, np.array([1.0, 1.0, 1.0]), np.zeros(3), np.eye(3))
-    return Slab(hu.astype(np.float32), ball, geometry, float(2 * radius))
+    return SlabInMemory(hu.astype(np.float32), ball, geometry, float(2 * radius))
