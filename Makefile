@@ -23,6 +23,8 @@ check-long: $(VENV)/ready
 	$(BIN)/python -m pytest -m long --durations 0 -rP
 
 bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks.rollout op step
+	$(BIN)/python -m benchmarks.scans
 	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.preparing
 
