@@ -20,8 +20,7 @@ import torch
 import yaml
 
 from genomic_vit import __version__
-from genomic_vit.cohort.folds import Split
-from genomic_vit.cohort.sites import hold_out
+from genomic_vit.cohort.folds import Split, hold_out
 from genomic_vit.config import RunConfig
 from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm

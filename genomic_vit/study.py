@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from genomic_vit.cohort.folds import assign_folds
+from genomic_vit.cohort.folds import assign_folds, hold_out
 from genomic_vit.cohort.manifest import ManifestError
-from genomic_vit.cohort.sites import assign_sites, hold_out
+from genomic_vit.cohort.sites import assign_sites
 from genomic_vit.config import UserError
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.evaluation.arms import ARMS, TableArm

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from genomic_vit import read_lesion, read_scan
+from genomic_vit.__main__ import COMMANDS
 from genomic_vit.evaluate import main as evaluate
 from genomic_vit.phantom import main as phantom
 from genomic_vit.predict import main as predict
@@ -188,9 +189,7 @@ def test_damaged_or_strange_weights_are_refused(run, cohort, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "command", ["genomic_vit", *[f"genomic_vit.{n}" for n in ("train", "predict", "evaluate", "phantom")]]
-)
+@pytest.mark.parametrize("command", ["genomic_vit", *[f"genomic_vit.{n}" for n in COMMANDS]])
 def test_help_is_quick(command):
     times = []
     for _ in range(3):

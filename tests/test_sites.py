@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genomic_vit.cohort.folds import hold_out
 from genomic_vit.cohort.labels import Covariate
 from genomic_vit.cohort.manifest import Case, Cohort, ManifestError
-from genomic_vit.cohort.sites import assign_sites, hold_out
+from genomic_vit.cohort.sites import assign_sites
 
 
 def at_sites(sites, patients=None):

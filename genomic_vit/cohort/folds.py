@@ -58,9 +58,24 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int) -> Split:
     Raises:
         ManifestError: fewer patients than folds, or a part with one class only for a target.
     """
-    folds = assign_folds(cohort, config.folds, seed)
-    test, rest = np.flatnonzero(folds == config.fold), np.flatnonzero(folds != config.fold)
-    parts = max(2, round(1 / config.validation))
+    return hold_out(cohort, assign_folds(cohort, config.folds, seed), config.fold, config.validation, seed)
+
+
+def hold_out(cohort: Cohort, folds: np.ndarray, fold: int, validation: float, seed: int) -> Split:
+    """One fold as the test part, a share of the other patients for what is chosen, the rest to learn from.
+
+    Args:
+        cohort: who.
+        folds: fold of each case, (case).
+        fold: the one held out.
+        validation: share of the other patients.
+        seed: of their choice.
+
+    Raises:
+        ManifestError: a part with one class only for a target.
+    """
+    test, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+    parts = max(2, round(1 / validation))
     inner = assign_folds(cohort.take(rest), parts, seed)
     split = Split(folds, train=rest[inner != 0], validation=rest[inner == 0], test=test)
     for name in ("train", "validation", "test"):
@@ -70,6 +85,7 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int) -> Split:
             if min(found[0], found[1]) == 0:
                 raise ManifestError(
                     f"target {target!r}: the {name} part has {found[1]} positive and {found[0]} negative cases, "
-                    "both are needed. Use fewer folds (--split.folds), another --seed, or add cases."
+                    f"both are needed (fold {fold} held out). Use fewer folds (--split.folds), another --seed, or add "
+                    "cases."
                 )
     return split

@@ -1,4 +1,4 @@
-"""What is held out in a comparison: sites one by one, or one of several folds."""
+"""Sites held out one by one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 
-from genomic_vit.cohort.folds import Split, assign_folds
 from genomic_vit.cohort.manifest import Cohort, ManifestError
 
 
@@ -40,32 +39,3 @@ def assign_sites(cohort: Cohort, column: str) -> tuple[np.ndarray, tuple[str, ..
             "or leave the patient out."
         )
     return np.searchsorted(list(patients_of), sites), tuple(patients_of)
-
-
-def hold_out(cohort: Cohort, folds: np.ndarray, fold: int, validation: float, seed: int) -> Split:
-    """One fold as the test part, a share of the other patients for what is chosen, the rest to learn from.
-
-    Args:
-        cohort: who.
-        folds: fold of each case, (case).
-        fold: the one held out.
-        validation: share of the other patients.
-        seed: of their choice.
-
-    Raises:
-        ManifestError: a part with one class only for a target.
-    """
-    test, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-    parts = max(2, round(1 / validation))
-    inner = assign_folds(cohort.take(rest), parts, seed)
-    split = Split(folds, train=rest[inner != 0], validation=rest[inner == 0], test=test)
-    for name in ("train", "validation", "test"):
-        part = cohort.take(getattr(split, name))
-        for column, target in enumerate(cohort.targets):
-            found = Counter(part.labels[~np.isnan(part.labels[:, column]), column].astype(int).tolist())
-            if min(found[0], found[1]) == 0:
-                raise ManifestError(
-                    f"target {target!r}: the {name} part has {found[1]} positive and {found[0]} negative cases, "
-                    f"both are needed (fold {fold} held out). Use fewer folds, another --seed, or add cases."
-                )
-    return split
