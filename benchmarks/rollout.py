@@ -154,12 +154,15 @@ def steps(variants: tuple[str, ...], batch: int, side_px: int, repeats: int) -> 
     for server in servers.values():
         server.stdout.readline()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
-    for turn in range(repeats + 1):
+    turns = (
+        range(repeats + 1) if repeats > 1 else range(1, 2)
+    )  # the first turn does not count, unless it is the only one
+    for turn in turns:
         for name, server in servers.items():
             server.stdin.write("step\n")
             server.stdin.flush()
             answer = json.loads(server.stdout.readline())
-            if turn or repeats == 1:
+            if turn:
                 found[name].append(answer)
     for server in servers.values():
         server.stdin.close()

@@ -18,7 +18,7 @@ from genomic_vit.models.streamed import Fusion, fuse_heads, share_out, streamed_
 Method = Literal["auto", "dense", "streamed"]
 Layer = AttentionMap | Float[Tensor, "b h n n"]
 Shares = float | Sequence[float] | Float[Tensor, ""] | Float[Tensor, " l"]
-HEAD_BYTES = 4 * 2**20  # a matrix larger than this is multiplied head by head, a smaller one after the heads are summed
+HEAD_BYTES = 2**20  # a matrix larger than this is multiplied head by head, a smaller one after the heads are summed
 
 
 def attention_rollout(
