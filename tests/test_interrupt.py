@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 from safetensors.numpy import load_file
 
@@ -36,7 +37,8 @@ def test_a_run_stopped_by_ctrl_c_continues_to_where_the_whole_run_ends(tmp_path)
     assert train([*given, "--out", str(whole)]) == 0
 
     command = [sys.executable, "-m", "genomic_vit.train", *given, "--out", str(stopped)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job would pass deafness on
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 120
     while not (stopped / "checkpoints/joint/last.ckpt").exists():
         assert process.poll() is None and time.monotonic() < deadline
