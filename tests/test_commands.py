@@ -2,9 +2,9 @@
 
 import csv
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -193,9 +193,10 @@ def test_damaged_or_strange_weights_are_refused(run, cohort, tmp_path, capsys):
 def test_help_is_quick(command):
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)  # its own work, not the wait for a busy machine
         said = subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert "genomic_vit" in said.stdout
     assert min(times) < 1.5
 
