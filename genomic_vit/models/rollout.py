@@ -110,7 +110,10 @@ def dense_step(
     heads, tokens = attention.shape[1:3]
     if fusion == "mean" and not discard:
         row = row[:, None] / heads  # (b 1 n)
-        if attention[0, 0].numel() * attention.element_size() < HEAD_BYTES:
+        small = attention[0, 0].numel() * attention.element_size() < HEAD_BYTES
+        if (
+            small or torch.compiler.is_compiling()
+        ):  # the batch, which the other way walks through, may be symbolic there
             return torch.bmm(row, attention.sum(1))[:, 0]
         return torch.stack(
             [torch.bmm(r.expand(heads, 1, tokens), a).sum(0)[0] for r, a in zip(row, attention, strict=True)]
