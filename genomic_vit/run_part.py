@@ -39,7 +39,7 @@ from genomic_vit.training.fit import fit
 from genomic_vit.training.run_folder import RunFolder, to_tree, write_text
 from genomic_vit.training.stages import schedule
 
-FORMAT = 1  # raise it when a part's numbers would change for a reason that its key does not hold
+FORMAT = 2  # raise it when a part's numbers would change for a reason that its key does not hold
 STUDY = "study.joblib"
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,8 @@ Heat = Literal["rollout", "none", "zero", "uniform", "shuffled", "lesion"]
 class NetworkArm:
     """A network trained in each fold.
 
+    With heat that no ViT makes (zero, uniform, the lesion) nothing joins ViT and CNN, so the CNN is trained alone.
+
     Args:
         name: of the arm.
         says: what it is, in words.
@@ -67,7 +69,12 @@ ARMS: dict[str, Arm] = {
         NetworkArm("staged", "the ViT first, then, frozen, the CNN on its heat", "staged"),
         NetworkArm("cnn", "the same CNN on the grid alone", "cnn", heat="none"),
         NetworkArm("vit", "the ViT alone, by its own head", "vit", answer="vit_logits"),
-        *(NetworkArm(f"heat-{heat}", f"joint, trained with {put} as heat", heat=heat) for heat, put in PUT.items()),
+        *(
+            NetworkArm(
+                f"heat-{heat}", f"joint, trained with {put} as heat", "joint" if heat == "shuffled" else "cnn", heat
+            )
+            for heat, put in PUT.items()
+        ),
         *(SwapArm(f"swap-{heat}", f"joint, tested with {put} as heat", heat) for heat, put in PUT.items()),
         TableArm("radiomics-lr", "size, shape and HU features, logistic regression", "radiomics"),
         TableArm("radiomics-rf", "size, shape and HU features, random forest", "radiomics", "forest"),

@@ -6,7 +6,7 @@ probabilities are averaged, and so is heat, turned back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -76,32 +76,31 @@ def _look(
     device: torch.device,
     given: np.ndarray | None = None,
     answer: Literal["logits", "vit_logits"] = "logits",
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Probability (b t), heat (b 9 y x) and case (b) of all strided stacks, batch by batch."""
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
+    """Probability (b t), heat (b 9 y x), if the network made any, and case (b) of all strided stacks, by batches."""
     unlabelled = np.zeros((len(slabs), 0), dtype=np.float32)
     for number, batch in enumerate(loader(AllStacks(slabs, unlabelled, view), BATCH)):
         shown = None if given is None else torch.from_numpy(given[number * BATCH :][: len(batch.hu)]).to(device)
         stack = window(batch.hu.to(device), view.window_hu)
         seen = [_look_once(model, stack, shown, answer, k) for k in range(VIEWS if view.eval_flips else 1)]
-        probability, heat = (torch.stack(part).mean(dim=0) for part in zip(*seen, strict=True))
-        yield probability.cpu().numpy(), heat.cpu().numpy(), batch.case.numpy()
+        probability = torch.stack([part for part, _ in seen]).mean(dim=0).cpu().numpy()
+        heat = None if seen[0][1] is None else torch.stack([part for _, part in seen]).mean(dim=0).cpu().numpy()
+        yield probability, heat, batch.case.numpy()
 
 
 def _look_once(
     model: GenomicViT, stack: Tensor, given: Tensor | None, answer: Literal["logits", "vit_logits"], view: int
-) -> tuple[Tensor, Tensor]:
-    """Probability (b t) and heat (b 9 y x) of stacks (b 9 y x) in [0, 1], seen from one side."""
-    shown = None if given is None else turned(given, view)
-    output = model(rearrange(to_grid(turned(stack, view)), "b H W -> b 1 H W"), _show(shown))
+) -> tuple[Tensor, Tensor | None]:
+    """Probability (b t) and heat (b 9 y x) of stacks (b 9 y x) in [0, 1], seen from one side.
+
+    Only what is asked for is computed: there is no heat where the ViT's own head answers, or the CNN on given heat.
+    """
+    grid = rearrange(to_grid(turned(stack, view)), "b H W -> b 1 H W")
+    if answer == "vit_logits":
+        return torch.sigmoid(model.vit(grid).logits.float()), None
+    if given is not None:  # with no slices, no channel at all
+        shown = rearrange(to_grid(turned(given, view)), "b H W -> b 1 H W") if given.shape[1] else grid[:, :0]
+        return torch.sigmoid(model.answer(grid, shown).float()), None
+    output = model(grid)
     heat = turned_back(from_grid(rearrange(output.heat, "b 1 H W -> b H W")), view)
-    return torch.sigmoid(getattr(output, answer).float()), heat.float()
-
-
-def _show(given: Tensor | None) -> Callable[[Tensor], Tensor] | None:
-    """What puts `given` (b 9 y x), or with no slices no channel at all, in place of a network's heat."""
-    if given is None:
-        return None
-    if given.shape[1] == 0:
-        return lambda heat: heat[:, :0]
-    grid = rearrange(to_grid(given), "b H W -> b 1 H W")
-    return lambda heat: grid
+    return torch.sigmoid(output.logits.float()), heat.float()

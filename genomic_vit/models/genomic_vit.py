@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,19 +52,19 @@ class GenomicViT(nn.Module):
         self.cnn = cnn
         self.tile_patches = tile_patches
 
-    def forward(
-        self,
-        grid: Float[Tensor, "b channel H W"],
-        show: Callable[[Float[Tensor, "b 1 H W"]], Float[Tensor, "b shown H W"]] | None = None,
-    ) -> GenomicViTOutput:
-        """Look, and answer; `show` gives the CNN something else in place of the heat (None: the heat)."""
+    def forward(self, grid: Float[Tensor, "b channel H W"]) -> GenomicViTOutput:
         seen = self.vit(grid)
-        row = self.rollout(seen.attention, self.vit.prefix_tokens)
-        patches = patch_map(row, self.vit.patches(grid.shape[-2:]))
-        heat = heat_image(patches, self.vit.patch_px, self.tile_patches)
-        shown = heat if show is None else show(heat)
-        logits = self.cnn(torch.cat([grid, shown.to(grid.dtype)], dim=1))
-        return GenomicViTOutput(logits, seen.logits, heat, seen.attention)
+        heat = self.heat(seen.attention, grid.shape[-2:])
+        return GenomicViTOutput(self.answer(grid, heat), seen.logits, heat, seen.attention)
+
+    def heat(self, attention: Sequence[AttentionMap], grid_px: tuple[int, int]) -> Float[Tensor, "b 1 H W"]:
+        """The rollout of the ViT's attention to a grid of `grid_px` (H, W), as a picture of mean one."""
+        row = self.rollout(attention, self.vit.prefix_tokens)
+        return heat_image(patch_map(row, self.vit.patches(grid_px)), self.vit.patch_px, self.tile_patches)
+
+    def answer(self, grid: Float[Tensor, "b channel H W"], shown: Float[Tensor, "b shown H W"]) -> Float[Tensor, "b t"]:
+        """The CNN's logits of the grid, with `shown` in the place of the heat."""
+        return self.cnn(torch.cat([grid, shown.to(grid.dtype)], dim=1))
 
 
 def heat_image(patches: Float[Tensor, "b 1 r c"], patch_px: int, tile_patches: int) -> Float[Tensor, "b 1 H W"]:

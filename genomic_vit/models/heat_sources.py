@@ -9,9 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 HeatSource = Callable[
-    [Float[Tensor, "b 1 H W"], Float[Tensor, "b 1 H W"], Int[Tensor, " b"]], Float[Tensor, "b channel H W"]
+    [Float[Tensor, "b 1 H W"] | None, Float[Tensor, "b 1 H W"], Int[Tensor, " b"]], Float[Tensor, "b channel H W"]
 ]
-"""(heat, lesion, case) → what stands in the heat channel; lesion is its share of each pixel, case whose grid it is."""
+"""(heat, lesion, case) → what stands in the heat channel; lesion is its share of each pixel, case whose grid it is.
+
+Only `rollout` and `shuffled` read the heat; the others take None, so that nobody need compute it for them.
+"""
 
 
 def rollout(heat: Tensor, lesion: Tensor, case: Tensor) -> Tensor:
@@ -19,22 +22,22 @@ def rollout(heat: Tensor, lesion: Tensor, case: Tensor) -> Tensor:
     return heat
 
 
-def none(heat: Tensor, lesion: Tensor, case: Tensor) -> Tensor:
+def none(heat: Tensor | None, lesion: Tensor, case: Tensor) -> Tensor:
     """No channel at all: the CNN sees the grid alone."""
-    return heat[:, :0].detach()
+    return lesion[:, :0]
 
 
-def zero(heat: Tensor, lesion: Tensor, case: Tensor) -> Tensor:
+def zero(heat: Tensor | None, lesion: Tensor, case: Tensor) -> Tensor:
     """Zero everywhere."""
-    return torch.zeros_like(heat)
+    return torch.zeros_like(lesion)
 
 
-def uniform(heat: Tensor, lesion: Tensor, case: Tensor) -> Tensor:
+def uniform(heat: Tensor | None, lesion: Tensor, case: Tensor) -> Tensor:
     """The even share everywhere."""
-    return torch.ones_like(heat)
+    return torch.ones_like(lesion)
 
 
-def lesion_mask(heat: Tensor, lesion: Tensor, case: Tensor) -> Tensor:
+def lesion_mask(heat: Tensor | None, lesion: Tensor, case: Tensor) -> Tensor:
     """The lesion outline as heat of mean one; the even share where a grid shows no lesion."""
     mean = lesion.mean(dim=(1, 2, 3), keepdim=True)
     return torch.where(mean > 0, lesion / mean.clamp(min=1e-6), torch.ones_like(lesion))

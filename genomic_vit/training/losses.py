@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from genomic_vit.models.genomic_vit import GenomicViTOutput
+
+class StageOutput(NamedTuple):
+    """What the losses judge, as `GenomicViTOutput` has it; None where the stage does not compute it."""
+
+    logits: Float[Tensor, "b t"] | None
+    vit_logits: Float[Tensor, "b t"] | None
+    heat: Float[Tensor, "b 1 H W"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +51,16 @@ def heat_on_lesion(heat: Float[Tensor, "b 1 H W"], lesion: Float[Tensor, "b 1 H 
     return -(share.clamp(min=1e-6).log() * shows).sum() / shows.sum().clamp(min=1)
 
 
-def cnn_loss(output: GenomicViTOutput, truth: Truth) -> Float[Tensor, ""]:
+def cnn_loss(output: StageOutput, truth: Truth) -> Float[Tensor, ""]:
     """Of the CNN's logits."""
     return masked_bce(output.logits, truth.labels, truth.positive_weight)
 
 
-def vit_loss(output: GenomicViTOutput, truth: Truth) -> Float[Tensor, ""]:
+def vit_loss(output: StageOutput, truth: Truth) -> Float[Tensor, ""]:
     """Of the ViT's own logits."""
     return masked_bce(output.vit_logits, truth.labels, truth.positive_weight)
 
 
-def lesion_loss(output: GenomicViTOutput, truth: Truth) -> Float[Tensor, ""]:
+def lesion_loss(output: StageOutput, truth: Truth) -> Float[Tensor, ""]:
     """Of the heat, by where the lesion is."""
     return heat_on_lesion(output.heat, truth.lesion)

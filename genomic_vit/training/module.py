@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import lightning as L
 import numpy as np
@@ -17,9 +16,9 @@ from genomic_vit.data.augment import augment
 from genomic_vit.data.datasets import AllStacks, Batch, RandomStacks, loader, window
 from genomic_vit.data.grid import to_grid
 from genomic_vit.data.slab import Slab
-from genomic_vit.models.genomic_vit import GenomicViT, GenomicViTOutput
-from genomic_vit.training.losses import Truth, masked_bce
-from genomic_vit.training.stages import Stage
+from genomic_vit.models.genomic_vit import GenomicViT
+from genomic_vit.training.losses import StageOutput, Truth, masked_bce
+from genomic_vit.training.stages import Stage, look
 
 
 class StageData(L.LightningDataModule):
@@ -114,11 +113,11 @@ class StageModule(L.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _look(self, hu: Tensor, lesion: Tensor, case: Tensor) -> tuple[GenomicViTOutput, Tensor]:
+    def _look(self, hu: Tensor, lesion: Tensor, case: Tensor) -> tuple[StageOutput, Tensor]:
         """What the network says of stacks with the stage's heat, and their lesion as a grid."""
         grid = rearrange(to_grid(window(hu, self.config.view.window_hu)), "b H W -> b 1 H W")
         lesion = rearrange(to_grid(lesion), "b H W -> b 1 H W")
-        return self.model(grid, partial(self.stage.heat, lesion=lesion, case=case)), lesion
+        return look(self.model, self.stage, grid, lesion, case), lesion
 
 
 def positive_weights(labels: np.ndarray, balance: bool) -> Tensor:

@@ -9,11 +9,11 @@ from typing import Literal
 from torch import Tensor
 
 from genomic_vit.config import TrainingConfig
-from genomic_vit.models.genomic_vit import GenomicViTOutput
+from genomic_vit.models.genomic_vit import GenomicViT
 from genomic_vit.models.heat_sources import HeatSource, none, rollout
-from genomic_vit.training.losses import Truth, cnn_loss, lesion_loss, vit_loss
+from genomic_vit.training.losses import StageOutput, Truth, cnn_loss, lesion_loss, vit_loss
 
-Loss = Callable[[GenomicViTOutput, Truth], Tensor]
+Loss = Callable[[StageOutput, Truth], Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,15 @@ class Stage:
             to learn only where its residual is learnt.
         losses: (weight, loss) pairs whose sum is minimised.
         judged_by: the logits that validation scores.
-        heat: what the CNN is given as heat.
+        computes: parts of GenomicViT's output that losses and judge need; the others are not computed.
+        heat: what the CNN is given as heat; without "heat" in `computes`, one that reads none.
     """
 
     name: str
     learns: tuple[Literal["vit", "rollout", "cnn"], ...]
     losses: tuple[tuple[float, Loss], ...]
     judged_by: Literal["logits", "vit_logits"]
+    computes: tuple[Literal["vit_logits", "heat", "logits"], ...] = ("vit_logits", "heat", "logits")
     heat: HeatSource = rollout
 
 
@@ -44,6 +46,13 @@ def schedule(mode: Literal["joint", "staged", "vit", "cnn"], config: TrainingCon
     vit, cnn: one of them alone, for comparison: the ViT by its own head, the CNN on the grid without heat.
     """
     lesion = ((config.lesion_weight, lesion_loss),) if config.lesion_weight else ()
+    vit = Stage(
+        "vit",
+        ("vit",),
+        ((1.0, vit_loss), *lesion),
+        "vit_logits",
+        computes=("vit_logits", "heat") if lesion else ("vit_logits",),
+    )
     return {
         "joint": (
             Stage(
@@ -51,9 +60,25 @@ def schedule(mode: Literal["joint", "staged", "vit", "cnn"], config: TrainingCon
             ),
         ),
         "staged": (
-            Stage("vit", ("vit",), ((1.0, vit_loss), *lesion), "vit_logits"),
+            vit,
             Stage("cnn", ("rollout", "cnn"), ((1.0, cnn_loss),), "logits"),
         ),
-        "vit": (Stage("vit", ("vit",), ((1.0, vit_loss), *lesion), "vit_logits"),),
-        "cnn": (Stage("cnn", ("cnn",), ((1.0, cnn_loss),), "logits", heat=none),),
+        "vit": (vit,),
+        "cnn": (Stage("cnn", ("cnn",), ((1.0, cnn_loss),), "logits", computes=("logits",), heat=none),),
     }[mode]
+
+
+def look(model: GenomicViT, stage: Stage, grid: Tensor, lesion: Tensor, case: Tensor) -> StageOutput:
+    """What the network says of grids (b 1 H W), as far as the stage needs it.
+
+    Args:
+        model: whole.
+        stage: says what is computed, and what the CNN is given as heat.
+        grid: in [0, 1].
+        lesion: share of lesion in each pixel, (b 1 H W).
+        case: whose grid it is, (b).
+    """
+    seen = model.vit(grid) if {"vit_logits", "heat"} & set(stage.computes) else None
+    heat = model.heat(seen.attention, grid.shape[-2:]) if "heat" in stage.computes else None
+    logits = model.answer(grid, stage.heat(heat, lesion, case)) if "logits" in stage.computes else None
+    return StageOutput(logits, None if seen is None else seen.logits, heat)
