@@ -122,3 +122,21 @@ def test_dropped_attention_mixes_the_values_and_the_map_stays_whole(way):
     mixed = F.scaled_dot_product_attention(seen.q, seen.k, seen.v, scale=layer.scale)
     torch.testing.assert_close(seen.mixed, mixed)
     torch.testing.assert_close(plain, layer(tokens)[0])
+
+
+def test_under_autocast_attention_and_rollout_are_those_of_single_precision():
+    """Of the same rounded q, k and v; and the port is used."""
+    torch.manual_seed(0)
+    attention, tokens = Attention(8, 2), torch.randn(2, 9, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, seen = attention(tokens)
+        weight = torch.linspace(-1, 1, 9)[None]
+        row = attention_rollout([seen, seen], residual=0.3, prefix_tokens=0, query="mean")
+        found = torch.autograd.grad((row * weight).sum() + seen.mixed.sin().sum(), (seen.q, seen.k))
+    assert mixed.dtype == torch.bfloat16 and seen.q.dtype == torch.float32 and not seen.ports
+    apart = AttentionMap(*(part.detach().requires_grad_() for part in (seen.q, seen.k)), seen.scale)
+    wanted_row = attention_rollout([apart, apart], residual=0.3, prefix_tokens=0, query="mean", method="dense")
+    total = (wanted_row * weight).sum() + (apart.dense() @ seen.v.detach()).sin().sum()
+    torch.testing.assert_close(row, wanted_row)
+    for given, wanted in zip(found, torch.autograd.grad(total, (apart.q, apart.k)), strict=True):
+        torch.testing.assert_close(given, wanted)

@@ -55,9 +55,7 @@ class AttentionMap:
         if self.matrix is not None:
             return self.matrix[:, :, queries]
         with torch.autocast(self.q.device.type, enabled=False):
-            q, k = self.q[:, :, queries], self.k
-            if q.dtype in (torch.float16, torch.bfloat16):
-                q, k = q.float(), k.float()
+            q, k = single(self.q[:, :, queries]), single(self.k)
             return torch.softmax(q @ k.transpose(-2, -1) * self.scale, dim=-1)
 
 
@@ -100,16 +98,23 @@ class Attention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
-        q, k, v = rearrange(self.qkv(tokens), "b n (three h e) -> three b h n e", three=3, h=self.heads)
+        qkv = self.qkv(tokens)
+        q, k, v = rearrange(qkv, "b n (three h e) -> three b h n e", three=3, h=self.heads)
         dropout = self.dropout if self.training else 0.0
         if self.way == "dense":
             matrix = AttentionMap(q, k, self.scale).dense()
             mixed = F.dropout(matrix, dropout).to(v.dtype) @ v  # (b h n e)
             seen = AttentionMap(q, k, self.scale, v, mixed, matrix)
         elif not dropout and can_share(q):
+            q, k, v = (single(part) for part in (q, k, v))
             mixed, port = shared_attention(q, k, v, self.scale)
             seen = AttentionMap(q, k, self.scale, v, mixed, ports=[port])
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale, dropout_p=dropout)
             seen = AttentionMap(q, k, self.scale, v, mixed)
-        return self.project(rearrange(mixed, "b h n e -> b n (h e)")), seen
+        return self.project(rearrange(mixed, "b h n e -> b n (h e)").to(qkv.dtype)), seen
+
+
+def single(part: Tensor) -> Tensor:
+    """float32 of what is in half precision; the rest as it is."""
+    return part.float() if part.dtype in (torch.float16, torch.bfloat16) else part

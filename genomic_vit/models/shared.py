@@ -19,20 +19,15 @@ from genomic_vit.models.streamed import groups_of, mean_seen, mean_step, once_on
 
 def can_share(q: Tensor) -> bool:
     """Whether `shared_attention` suits: in training on a CPU, where its blocks beat the stock kernel's backward."""
-    full = q.dtype in (torch.float32, torch.float64)
-    return (
-        full
-        and q.device.type == "cpu"
-        and q.requires_grad
-        and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-    )
+    return q.device.type == "cpu" and q.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def shared_attention(
     q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h n e"], v: Float[Tensor, "b h n e"], scale: float
 ) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b two n"]]:
     """softmax(q kᵀ scale) v by the fused kernel, and a port for one rollout's step through the same attention.
+
+    Autocast does not reach inside: on a CPU bfloat16 makes attention slower, not faster.
 
     Returns:
         What attention made of the values, and the port: zeros whose gradient is the message (r, g). A port serves one
@@ -50,6 +45,7 @@ def ported_step(
 
 class _Attention(torch.autograd.Function):
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # switches autocast off inside, backward too
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         mixed = F.scaled_dot_product_attention(q, k, v, scale=scale)
         ctx.save_for_backward(q, k, v, mixed)
@@ -58,6 +54,7 @@ class _Attention(torch.autograd.Function):
         return mixed, q.new_zeros(q.shape[0], 2, q.shape[2])
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx, d_mixed: Tensor | None, message: Tensor | None) -> tuple[Tensor, Tensor, Tensor, None]:
         """With P = [dO, r/h] [V, g]ᵀ the gradient of A: ∂S = A (P − rowsum(A P)), and rowsum(A P) = dO·O + r/h A g."""
         once_only()
@@ -94,7 +91,7 @@ class _Step(torch.autograd.Function):
         return mean_step(row, q, k, scale)
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx, g: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
         once_only()
         row, q, k = ctx.saved_tensors
         seen = mean_seen(g, q, k, ctx.scale) if ctx.needs_input_grad[0] else None
