@@ -94,5 +94,6 @@ class _Step(torch.autograd.Function):
     def backward(ctx, g: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
         once_only()
         row, q, k = ctx.saved_tensors
-        seen = mean_seen(g, q, k, ctx.scale) if ctx.needs_input_grad[0] else None
+        with torch.autocast("cpu", enabled=False):
+            seen = mean_seen(g, q, k, ctx.scale) if ctx.needs_input_grad[0] else None
         return seen, torch.stack([row / q.shape[1], g], dim=1), None, None, None

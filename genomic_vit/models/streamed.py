@@ -49,9 +49,10 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         once_only()
-        if ctx.fusion == "mean":
-            return *_mean_backward(gradient, *ctx.saved_tensors, ctx.scale), None, None
-        return *_extreme_backward(gradient, *ctx.saved_tensors, ctx.scale, ctx.fusion), None, None
+        with torch.autocast(gradient.device.type, enabled=False):
+            if ctx.fusion == "mean":
+                return *_mean_backward(gradient, *ctx.saved_tensors, ctx.scale), None, None
+            return *_extreme_backward(gradient, *ctx.saved_tensors, ctx.scale, ctx.fusion), None, None
 
 
 def once_only() -> None:
