@@ -19,7 +19,9 @@ SHORT = {  # settings that have a spelling of their own on the command line
     "--point-mm": "--lesion.point_mm",
     "--field": "--lesion.field",
     "--lesions": "--lesion.lesions",
+    "--precision": "--training.precision",
 }
+FLAGS = {"--compile": "--training.compile=true"}  # the same for those that are given without a value
 
 
 def run_command(command: Callable[[], None]) -> int:
@@ -108,6 +110,8 @@ def _whole_points(argv: list[str]) -> list[str]:
 
 def _long(word: str, known: list[str]) -> str:
     """An option in the spelling that the parser knows."""
+    if word not in known and FLAGS.get(word, "").partition("=")[0] in known:
+        return FLAGS[word]
     option, equals, value = word.partition("=")
     long = SHORT.get(option, option)
     return f"{long}{equals}{value}" if option not in known and long in known else word

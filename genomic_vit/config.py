@@ -221,6 +221,11 @@ class TrainingConfig:
         patience: epochs without a better validation loss before a stage stops early, its learning rate still high;
             null lets it anneal. The epoch with the best validation loss is kept either way.
         batch_size: stacks in a batch.
+        accumulate: batches whose mean gradient makes one step; the last step of an epoch may have fewer.
+        clip: largest norm of the gradient, a longer one is shortened to it; null never does.
+        precision: 32, or the arithmetic of the products in training (bf16-mixed; on GPUs also 16-mixed); weights,
+            losses, rollout, and all of the final test, evaluate and predict are 32-bit.
+        compile: let torch.compile fuse the training step; minutes at the start of each stage.
         learning_rate: peak of the one-cycle cosine schedule (AdamW).
         average: decay of the moving average of weights, which is what is judged and kept; 0 takes the last weights.
         weight_decay: AdamW's.
@@ -232,6 +237,10 @@ class TrainingConfig:
     epochs: int = 40
     patience: int | None = None
     batch_size: int = 16
+    accumulate: int = 1
+    clip: float | None = 1.0
+    precision: str | int = "32"
+    compile: bool = False
     learning_rate: float = 2e-3
     average: float = 0.99
     weight_decay: float = 0.05
@@ -240,9 +249,17 @@ class TrainingConfig:
     balance: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_size"):
+        for name in ("epochs", "patience", "batch_size", "accumulate"):
             value = getattr(self, name)
             _require(value is None or value >= 1, f"training.{name} is {value}; it must be at least 1")
+        _require(
+            self.clip is None or self.clip > 0, f"training.clip is {self.clip}; give a norm above 0, or null for none"
+        )
+        object.__setattr__(self, "precision", str(self.precision))  # YAML reads 32 as a number
+        _require(
+            self.precision in ("32", "bf16-mixed", "16-mixed"),
+            f"training.precision is {self.precision!r}; it must be 32, bf16-mixed or 16-mixed",
+        )
         _require(self.learning_rate > 0, f"training.learning_rate is {self.learning_rate}; it must be positive")
         _require(0 <= self.average < 1, f"training.average is {self.average}; it must be in [0, 1)")
         for name in ("weight_decay", "vit_weight", "lesion_weight"):

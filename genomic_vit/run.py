@@ -34,6 +34,7 @@ from genomic_vit.models.diagnostics import describe_diagnostics, joined
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
 from genomic_vit.training.fit import fit
+from genomic_vit.training.machine import check_arithmetic
 from genomic_vit.training.run_folder import RunError, RunFolder, write_predictions, write_text
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -96,6 +97,7 @@ def train_run(
     going_on = resume and folder.config.is_file()
     if going_on:
         folder.check_same(config)
+    check_arithmetic(config.training, best_device(config.device))
     model, pretrained = _initial_model(config, folder if going_on else None)
     prepared = prepare_cohort(config, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
     split = split_cohort(prepared.cohort, config.split, config.seed)

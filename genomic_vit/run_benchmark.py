@@ -31,6 +31,7 @@ from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, 
 from genomic_vit.run import Bar, best_device, phantom_manifest, prepare_cohort
 from genomic_vit.run_part import STUDY, Outcome, Part, is_done, run_part
 from genomic_vit.study import BenchmarkError, Study, plan_study
+from genomic_vit.training.machine import check_arithmetic
 from genomic_vit.training.run_folder import RunFolder, environment, write_text
 
 COST = {"staged": 1.5, "vit": 0.7, "cnn": 0.7}  # of a part's time, in that of joint; only for the time left
@@ -63,6 +64,7 @@ def run_benchmark(
     Raises:
         UserError: cohort or settings cannot be used; nothing is trained then.
     """
+    check_arithmetic(config.run.training, best_device(config.run.device))
     prepared = prepare_cohort(config.run, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
     listed = len(read_manifest(config.run.data or phantom_manifest(config.run.phantom, cache), ()).cases)
     used = round(sum(1 / slab.siblings for slab in prepared.slabs))  # rows: one may have given several cases

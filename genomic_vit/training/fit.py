@@ -86,7 +86,9 @@ def _fit_stage(
             devices=1,
             max_epochs=config.training.epochs,
             reload_dataloaders_every_n_epochs=1,
-            gradient_clip_val=1.0,
+            precision=config.training.precision,
+            gradient_clip_val=config.training.clip,
+            accumulate_grad_batches=config.training.accumulate,
             callbacks=[
                 RecentAverage(config.training.average),
                 best,

@@ -63,6 +63,7 @@ class StageModule(L.LightningModule):
         for name, part in model.named_children():
             part.requires_grad_(name in stage.learns)
         self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._look_to_learn = torch.compile(self._look, dynamic=False) if config.training.compile else self._look
 
     def on_train_epoch_start(self) -> None:
         for name, part in self.model.named_children():
@@ -73,7 +74,7 @@ class StageModule(L.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         hu, lesion = augment(batch.hu, batch.lesion, self.config.augment, self.generator)
-        output, lesion = self._look(hu, lesion, batch.case)
+        output, lesion = self._look_to_learn(hu, lesion, batch.case)
         truth = Truth(batch.labels, lesion, self.positive_weight)
         parts = {loss.__name__: (weight, loss(output, truth)) for weight, loss in self.stage.losses}
         total = sum(weight * value for weight, value in parts.values())
