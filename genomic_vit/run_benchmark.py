@@ -34,7 +34,7 @@ from genomic_vit.study import BenchmarkError, Study, plan_study
 from genomic_vit.training.machine import check_arithmetic
 from genomic_vit.training.run_folder import RunFolder, environment, write_text
 
-COST = {"staged": 1.5, "vit": 0.7, "cnn": 0.7}  # of a part's time, in that of joint; only for the time left
+COST = {"staged": 1.2, "vit": 0.4, "cnn": 0.5}  # of a mode's part, in the time of joint; only for the time left
 log = logging.getLogger(__name__)
 
 
@@ -142,7 +142,7 @@ class Clock:
 
     def left_s(self) -> float | None:
         """Seconds left; None while no network has been timed that could stand for the others."""
-        networks = [(COST.get(arm, 1.0), np.mean(took)) for arm, took in self._took.items() if _is_network(arm)]
+        networks = [(_cost(arm), np.mean(took)) for arm, took in self._took.items() if _is_network(arm)]
         total = 0.0
         for part in self._open:
             if part.arm in self._took:
@@ -150,7 +150,7 @@ class Clock:
             elif _is_network(part.arm):
                 if not networks:
                     return None
-                total += COST.get(part.arm, 1.0) * float(np.mean([seconds / cost for cost, seconds in networks]))
+                total += _cost(part.arm) * float(np.mean([seconds / cost for cost, seconds in networks]))
         return total / self._workers
 
     def left(self) -> str:
@@ -268,6 +268,10 @@ def _run_on_share(out: str, workers: int, part: Part) -> Outcome:
     """A part on this worker's share of the cores."""
     torch.set_num_threads(min(torch.get_num_threads(), max(1, joblib.cpu_count() // workers)))
     return run_part(out, part)
+
+
+def _cost(arm: str) -> float:
+    return COST.get(ARMS[arm].mode, 1.0)
 
 
 def _is_network(arm: str) -> bool:

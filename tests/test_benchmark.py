@@ -246,7 +246,7 @@ def test_the_time_left_is_that_of_the_parts_left():
     clock.tick(Outcome(parts[2], 1.0))
     assert clock.left_s() is None
     clock.tick(Outcome(parts[0], 100.0))
-    assert clock.left_s() == pytest.approx((100 + 1.5 * 100 * 2 + 1) / 2)
+    assert clock.left_s() == pytest.approx((100 + 1.2 * 100 * 2 + 1) / 2)
     clock.tick(Outcome(parts[1], 300.0))
     assert clock.left_s() == pytest.approx((100 + 300 + 1) / 2) and clock.left() == "about 3 min left"
 
