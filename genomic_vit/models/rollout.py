@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from genomic_vit.models.streamed import Fusion, fuse_heads, share_out, streamed_
 Method = Literal["auto", "dense", "streamed"]
 Layer = AttentionMap | Float[Tensor, "b h n n"]
 Shares = float | Sequence[float] | Float[Tensor, ""] | Float[Tensor, " l"]
-HEAD_BYTES = 2**20  # a matrix larger than this is multiplied head by head, a smaller one after the heads are summed
+HEAD_BYTES = 2**20  # below it the heads' matrices are summed before the product, from it on stacked upon each other
 
 
 def attention_rollout(
@@ -107,17 +107,13 @@ def dense_step(
         fusion, discard: as `attention_rollout`.
         kept: tokens whose rows and columns are not dropped.
     """
-    heads, tokens = attention.shape[1:3]
+    heads = attention.shape[1]
     if fusion == "mean" and not discard:
-        row = row[:, None] / heads  # (b 1 n)
         small = attention[0, 0].numel() * attention.element_size() < HEAD_BYTES
-        if (
-            small or torch.compiler.is_compiling()
-        ):  # the batch, which the other way walks through, may be symbolic there
-            return torch.bmm(row, attention.sum(1))[:, 0]
-        return torch.stack(
-            [torch.bmm(r.expand(heads, 1, tokens), a).sum(0)[0] for r, a in zip(row, attention, strict=True)]
-        )
+        if small or torch.compiler.is_compiling():  # the batch, which the other way walks through, may be symbolic
+            return torch.bmm(row[:, None] / heads, attention.sum(1))[:, 0]
+        over_heads = repeat(row / heads, "b n -> b 1 (h n)", h=heads)
+        return torch.cat([r @ rearrange(a, "h i j -> (h i) j") for r, a in zip(over_heads, attention, strict=True)])
     fused = fuse_heads(attention, fusion)
     if discard:
         fused = drop_smallest(fused, discard, kept)
