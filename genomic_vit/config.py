@@ -260,7 +260,10 @@ class TrainingConfig:
             self.precision in ("32", "bf16-mixed", "16-mixed"),
             f"training.precision is {self.precision!r}; it must be 32, bf16-mixed or 16-mixed",
         )
-        _require(self.learning_rate > 0, f"training.learning_rate is {self.learning_rate}; it must be positive")
+        _require(
+            0 < self.learning_rate < float("inf"),
+            f"training.learning_rate is {self.learning_rate}; it must be positive, and finite",
+        )
         _require(0 <= self.average < 1, f"training.average is {self.average}; it must be in [0, 1)")
         for name in ("weight_decay", "vit_weight", "lesion_weight"):
             _require(getattr(self, name) >= 0, f"training.{name} is {getattr(self, name)}; it must not be negative")

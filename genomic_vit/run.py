@@ -104,9 +104,7 @@ def train_run(
     if not going_on:
         folder.start(config, split, prepared.cohort, pretrained)
         prepared.write_excluded(out)
-    train, validation = (
-        (_slabs(prepared, part), prepared.cohort.labels[part]) for part in (split.train, split.validation)
-    )
+    train, validation = (prepared.some(part) for part in (split.train, split.validation))
     fit(model, train, validation, config, out, [StageProgressBar(leave=False)] if bar else [])
     folder.save_model(model)
     metrics = _test(model, prepared, split, config, folder)

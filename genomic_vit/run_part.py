@@ -133,13 +133,13 @@ def part_split(study: Study, part: Part) -> Split:
 
 
 def _network_scores(study: Study, arm: NetworkArm, part: Part, folder: Path) -> pd.DataFrame:
-    config, split, cohort = arm_config(study.config, arm, part.seed), part_split(study, part), study.prepared.cohort
+    config, split = arm_config(study.config, arm, part.seed), part_split(study, part)
     torch.manual_seed(part.seed)
     model = build_model(config, heat_channels=0 if arm.heat == "none" else 1)
     if config.model.pretrained is not None:
         log.info("%s", load_pretrained(model.vit, config.model.pretrained))
     stages = [replace(stage, heat=HEAT_SOURCES[arm.heat]) for stage in schedule(arm.mode, config.training)]
-    train, validation = ((_slabs(study, index), cohort.labels[index]) for index in (split.train, split.validation))
+    train, validation = (study.prepared.some(index) for index in (split.train, split.validation))
     fit(model, train, validation, config, folder, stages=stages)
     run = RunFolder(folder)
     run.save_model(model)

@@ -23,6 +23,7 @@ from genomic_vit.config import ConfigError, RunConfig, from_tree
         ({"cnn": {"dropout": -0.1}}, "cnn.dropout is -0.1"),
         ({"training": {"epochs": 0}}, "training.epochs is 0"),
         ({"training": {"learning_rate": 0}}, "training.learning_rate is 0"),
+        ({"training": {"learning_rate": float("inf")}}, "learning_rate is inf; it must be positive, and finite"),
         ({"training": {"lesion_weight": -1}}, "training.lesion_weight is -1"),
         ({"split": {"folds": 1}}, "split.folds is 1; at least 2"),
         ({"split": {"folds": 3, "fold": 3}}, "split.fold is 3; folds are counted 0 to 2"),

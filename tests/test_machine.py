@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from genomic_vit.config import RunConfig, SlabConfig, from_tree
+from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.train import main as train
@@ -80,9 +81,16 @@ def watched(folder, **training):
     """A stage of two epochs on 18 cases in batches of four: five batches an epoch."""
     config = from_tree({**SMALL, "training": {"epochs": 2, "batch_size": 4, **training}}, "here")
     torch.manual_seed(0)
-    cases, watch = [SLAB] * 18, Watch()
+    cases, names, watch = [SLAB] * 18, [str(i) for i in range(18)], Watch()
     labels = (np.arange(18) % 2)[:, None].astype(float)
-    fit(build_model(config), (cases, labels), (cases[:2], labels[:2]), config, folder, [watch])
+    fit(
+        build_model(config),
+        Cases(cases, labels, names),
+        Cases(cases[:2], labels[:2], names[:2]),
+        config,
+        folder,
+        [watch],
+    )
     return watch
 
 

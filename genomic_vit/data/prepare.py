@@ -6,10 +6,11 @@ import csv
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from genomic_vit.config import UserError
 from genomic_vit.data.cache import load_slabs, open_cache
 from genomic_vit.data.case import Reading
 from genomic_vit.data.entry import CacheError, PreparedSlab, forget_maps
+from genomic_vit.data.slab import Slab
 from genomic_vit.data.workers import Engine, Lost, run_each
 
 NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -26,6 +28,20 @@ log = logging.getLogger(__name__)
 
 class PrepareError(UserError):
     """Some cases cannot be used; the message lists them all."""
+
+
+class Cases(NamedTuple):
+    """Some cases of a cohort, as training takes them.
+
+    Args:
+        slabs: one a case.
+        labels: (case t), NaN where missing.
+        names: one a case, for messages.
+    """
+
+    slabs: Sequence[Slab | PreparedSlab]
+    labels: np.ndarray
+    names: Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +64,11 @@ class Prepared:
         return [
             (case.case, note) for case, slab in zip(self.cohort.cases, self.slabs, strict=True) for note in slab.notes
         ]
+
+    def some(self, index: np.ndarray) -> Cases:
+        """The cases at `index`, to learn from or to be judged by."""
+        cohort = self.cohort
+        return Cases([self.slabs[i] for i in index], cohort.labels[index], [cohort.cases[i].case for i in index])
 
     def write_excluded(self, folder: Path) -> None:
         """excluded.csv of case and reason and notes.csv of case and note, each only where there is one."""

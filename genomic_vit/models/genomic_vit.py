@@ -57,9 +57,14 @@ class GenomicViT(nn.Module):
         heat = self.heat(seen.attention, grid.shape[-2:])
         return GenomicViTOutput(self.answer(grid, heat), seen.logits, heat, seen.attention)
 
-    def heat(self, attention: Sequence[AttentionMap], grid_px: tuple[int, int]) -> Float[Tensor, "b 1 H W"]:
-        """The rollout of the ViT's attention to a grid of `grid_px` (H, W), as a picture of mean one."""
-        row = self.rollout(attention, self.vit.prefix_tokens)
+    def heat(
+        self, attention: Sequence[AttentionMap], grid_px: tuple[int, int], check: bool | None = None
+    ) -> Float[Tensor, "b 1 H W"]:
+        """The rollout of the ViT's attention to a grid of `grid_px` (H, W), as a picture of mean one.
+
+        `check` as `attention_rollout` takes it.
+        """
+        row = self.rollout(attention, self.vit.prefix_tokens, check)
         return heat_image(patch_map(row, self.vit.patches(grid_px)), self.vit.patch_px, self.tile_patches)
 
     def answer(self, grid: Float[Tensor, "b channel H W"], shown: Float[Tensor, "b shown H W"]) -> Float[Tensor, "b t"]:

@@ -70,7 +70,7 @@ def attention_rollout(
     layers = [*attention.unbind(1)] if isinstance(attention, Tensor) and attention.ndim == 5 else [*attention]
     check_call(layers, fusion, discard, start_layer, prefix_tokens, query, method)
     images, tokens, like = _size(layers[0])
-    shares = layer_shares(residual, len(layers), like)
+    shares = layer_shares(residual, len(layers), like, check is not False)
     looks = like.device.type == "cpu" and not torch.compiler.is_compiling() if check is None else False
     if check:
         check_values(layers)
@@ -185,7 +185,9 @@ class Rollout(nn.Module):
         """The identity's share now: the number given, or one learnt a layer."""
         return self.residual if self.logit is None else torch.sigmoid(self.logit.float()).clamp(1e-4, 1 - 1e-4)
 
-    def forward(self, attention: Sequence[AttentionMap], prefix_tokens: int) -> Float[Tensor, "b patches"]:
+    def forward(
+        self, attention: Sequence[AttentionMap], prefix_tokens: int, check: bool | None = None
+    ) -> Float[Tensor, "b patches"]:
         return attention_rollout(
             attention,
             fusion=self.fusion,
@@ -194,6 +196,7 @@ class Rollout(nn.Module):
             start_layer=self.start_layer,
             prefix_tokens=prefix_tokens,
             method=self.attention,
+            check=check,
         )
 
 
@@ -204,14 +207,15 @@ def _size(layer: Layer) -> tuple[int, int, Tensor]:
     return tensor.shape[0], tensor.shape[-2], torch.empty(0, dtype=dtype, device=tensor.device)
 
 
-def layer_shares(residual: Shares, depth: int, like: Tensor) -> Sequence[float | Tensor]:
-    """The identity's share of every layer, on the device of `like`.
+def layer_shares(residual: Shares, depth: int, like: Tensor, check: bool = True) -> Sequence[float | Tensor]:
+    """The identity's share of every layer, on the device of `like`; `check` looks at their values.
 
     Raises:
         ValueError: a share is not in (0, 1), or there are more or fewer than `depth`.
     """
     if isinstance(residual, Tensor):
-        check_residual(residual.detach())
+        if check:
+            check_residual(residual.detach())
         shares = residual.to(like).expand(depth) if residual.ndim == 0 else residual.to(like)
         shares = shares.unbind()
     else:

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from genomic_vit.config import RunConfig
-from genomic_vit.data.slab import Slab
+from genomic_vit.data.prepare import Cases
 from genomic_vit.models.genomic_vit import GenomicViT
 from genomic_vit.training.average import RecentAverage
+from genomic_vit.training.finite import StopAtNaN
 from genomic_vit.training.module import StageData, StageModule, positive_weights
 from genomic_vit.training.run_folder import write_text
 from genomic_vit.training.stages import Stage, schedule
@@ -31,13 +31,12 @@ QUIET = (
 )
 log = logging.getLogger(__name__)
 ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
-Part = tuple[Sequence[Slab], np.ndarray]
 
 
 def fit(
     model: GenomicViT,
-    train: Part,
-    validation: Part,
+    train: Cases,
+    validation: Cases,
     config: RunConfig,
     folder: Path,
     callbacks: Sequence[Callback] = (),
@@ -47,19 +46,20 @@ def fit(
 
     Args:
         model: fresh weights.
-        train, validation: slabs, and labels (case t) with NaN where missing.
+        train, validation: cases to learn from, and to choose the epoch by.
         config: of the run.
         folder: run folder; logs/ and checkpoints/ are written into it, and stages found there are continued.
         callbacks: more of Lightning's, such as a progress bar.
         stages: to train; None takes those of the config's mode.
 
     Raises:
+        LossError: the loss is no longer finite.
         KeyboardInterrupt: the user stopped it; the folder holds what is needed to go on.
     """
     stages = schedule(config.mode, config.training) if stages is None else stages
     for index, stage in enumerate(stages):
         checkpoints = folder / "checkpoints" / stage.name
-        module = StageModule(model, stage, config, index, positive_weights(train[1], config.training.balance))
+        module = StageModule(model, stage, config, index, positive_weights(train.labels, config.training.balance))
         if not (checkpoints / "done").exists():
             log.info("stage %d of %d: %s learns", index + 1, len(stages), " and ".join(_learners(model, stage)))
             _fit_stage(module, StageData(train, validation, config, index), stage, config, folder, callbacks)
@@ -91,6 +91,7 @@ def _fit_stage(
             accumulate_grad_batches=config.training.accumulate,
             callbacks=[
                 RecentAverage(config.training.average),
+                StopAtNaN(data.train.names),
                 best,
                 *([EarlyStopping("val_loss", patience=patience)] if patience else []),
                 *callbacks,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import lightning as L
 import numpy as np
 import torch
@@ -15,7 +13,7 @@ from genomic_vit.config import RunConfig
 from genomic_vit.data.augment import augment
 from genomic_vit.data.datasets import AllStacks, Batch, RandomStacks, loader, window
 from genomic_vit.data.grid import to_grid
-from genomic_vit.data.slab import Slab
+from genomic_vit.data.prepare import Cases
 from genomic_vit.models.genomic_vit import GenomicViT
 from genomic_vit.training.losses import StageOutput, Truth, masked_bce
 from genomic_vit.training.stages import Stage, look
@@ -29,8 +27,8 @@ class StageData(L.LightningDataModule):
 
     def __init__(
         self,
-        train: tuple[Sequence[Slab], np.ndarray],
-        validation: tuple[Sequence[Slab], np.ndarray],
+        train: Cases,
+        validation: Cases,
         config: RunConfig,
         stage: int,
     ) -> None:
@@ -39,10 +37,15 @@ class StageData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         draw = (self.config.seed, self.stage, self.trainer.current_epoch)
-        return loader(RandomStacks(*self.train, seed=draw), self.config.training.batch_size, shuffle=draw)
+        return loader(
+            RandomStacks(self.train.slabs, self.train.labels, seed=draw), self.config.training.batch_size, shuffle=draw
+        )
 
     def val_dataloader(self) -> DataLoader:
-        return loader(AllStacks(*self.validation, self.config.view), 4 * self.config.training.batch_size)
+        return loader(
+            AllStacks(self.validation.slabs, self.validation.labels, self.config.view),
+            4 * self.config.training.batch_size,
+        )
 
 
 class StageModule(L.LightningModule):

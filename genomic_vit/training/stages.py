@@ -79,6 +79,7 @@ def look(model: GenomicViT, stage: Stage, grid: Tensor, lesion: Tensor, case: Te
         case: whose grid it is, (b).
     """
     seen = model.vit(grid) if {"vit_logits", "heat"} & set(stage.computes) else None
-    heat = model.heat(seen.attention, grid.shape[-2:]) if "heat" in stage.computes else None
+    # no check of values: a step waits for none, and a loss that is not finite tells its cases (training/finite.py)
+    heat = model.heat(seen.attention, grid.shape[-2:], check=False) if "heat" in stage.computes else None
     logits = model.answer(grid, stage.heat(heat, lesion, case)) if "logits" in stage.computes else None
     return StageOutput(logits, None if seen is None else seen.logits, heat)
