@@ -34,8 +34,11 @@ from genomic_vit.models.diagnostics import describe_diagnostics, joined
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
 from genomic_vit.training.fit import fit
+from genomic_vit.training.lock import locked, no_room_said
 from genomic_vit.training.machine import check_arithmetic
-from genomic_vit.training.run_folder import RunError, RunFolder, write_predictions, write_text
+from genomic_vit.training.run_folder import RunError, RunFolder, write_predictions
+from genomic_vit.training.split_file import check_split
+from genomic_vit.training.whole import write_text
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 log = logging.getLogger(__name__)
@@ -55,12 +58,12 @@ class RunResult:
     Args:
         folder: where everything is.
         metrics: as metrics.json holds it.
-        example: (scan, lesion) of one held-out case, to try predict on.
+        example: (scan, lesion) of one held-out case, to try predict on; None where the run was complete before.
     """
 
     folder: Path
     metrics: dict
-    example: tuple[Path, Path]
+    example: tuple[Path, Path | str] | None
 
 
 def train_run(
@@ -80,7 +83,7 @@ def train_run(
     Args:
         config: the run.
         out: run folder.
-        resume: continue the run in `out`; it must have the same config. Where there is none yet, begin.
+        resume: continue the run in `out`; it must have the same config and cohort. Where there is none yet, begin.
         overwrite: delete the run in `out` first.
         skip_bad: leave unusable cases out.
         cache: folder of prepared slabs and the phantom cohort, None for the user's cache folder.
@@ -94,20 +97,26 @@ def train_run(
     """
     folder, cache = RunFolder(out), cache or cache_folder()
     folder.check_free(resume=resume, overwrite=overwrite)
-    going_on = resume and folder.config.is_file()
-    if going_on:
-        folder.check_same(config)
-    check_arithmetic(config.training, best_device(config.device))
-    model, pretrained = _initial_model(config, folder if going_on else None)
-    prepared = prepare_cohort(config, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
-    split = split_cohort(prepared.cohort, config.split, config.seed)
-    if not going_on:
-        folder.start(config, split, prepared.cohort, pretrained)
-        prepared.write_excluded(out)
-    train, validation = (prepared.some(part) for part in (split.train, split.validation))
-    fit(model, train, validation, config, out, [StageProgressBar(leave=False)] if bar else [])
-    folder.save_model(model)
-    metrics = _test(model, prepared, split, config, folder)
+    with locked(out), no_room_said(out):
+        folder.check_free(resume=resume, overwrite=overwrite)  # another command may have come first
+        going_on = resume and folder.has_begun()
+        if going_on:
+            folder.check_same(config)
+            if (metrics := folder.read_metrics()) is not None:
+                log.info("%s: this run is complete; nothing is left to do.", out)
+                return RunResult(out, metrics, None)
+        check_arithmetic(config.training, best_device(config.device))
+        model, pretrained = _initial_model(config, folder if going_on else None)
+        prepared = prepare_cohort(config, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
+        split = split_cohort(prepared.cohort, config.split, config.seed)
+        if going_on:
+            check_split(folder.split, prepared, split)
+        else:
+            folder.start(config, prepared, split, pretrained)
+        train, validation = (prepared.some(part) for part in (split.train, split.validation))
+        fit(model, train, validation, config, out, [StageProgressBar(leave=False)] if bar else [])
+        folder.save_model(model)
+        metrics = _test(model, prepared, split, config, folder)
     case = prepared.cohort.cases[split.test[0]]
     return RunResult(out, metrics, (case.scan, case.lesion))
 

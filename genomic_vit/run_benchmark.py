@@ -31,8 +31,10 @@ from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, 
 from genomic_vit.run import Bar, best_device, phantom_manifest, prepare_cohort
 from genomic_vit.run_part import STUDY, Outcome, Part, is_done, run_part
 from genomic_vit.study import BenchmarkError, Study, plan_study
+from genomic_vit.training.lock import locked, no_room_said
 from genomic_vit.training.machine import check_arithmetic
-from genomic_vit.training.run_folder import RunFolder, environment, write_text
+from genomic_vit.training.run_folder import RunFolder, environment
+from genomic_vit.training.whole import write_text
 
 COST = {"staged": 1.2, "vit": 0.4, "cnn": 0.5}  # of a mode's part, in the time of joint; only for the time left
 log = logging.getLogger(__name__)
@@ -65,11 +67,12 @@ def run_benchmark(
         UserError: cohort or settings cannot be used; nothing is trained then.
     """
     check_arithmetic(config.run.training, best_device(config.run.device))
-    prepared = prepare_cohort(config.run, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
-    listed = len(read_manifest(config.run.data or phantom_manifest(config.run.phantom, cache), ()).cases)
-    used = round(sum(1 / slab.siblings for slab in prepared.slabs))  # rows: one may have given several cases
-    unlabelled = listed - used - len(prepared.excluded)
-    return compare_cohort(config, prepared, out, unlabelled=unlabelled, engine=engine, jobs=jobs)
+    with locked(out), no_room_said(out):
+        prepared = prepare_cohort(config.run, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
+        listed = len(read_manifest(config.run.data or phantom_manifest(config.run.phantom, cache), ()).cases)
+        used = round(sum(1 / slab.siblings for slab in prepared.slabs))  # rows: one may have given several cases
+        unlabelled = listed - used - len(prepared.excluded)
+        return compare_cohort(config, prepared, out, unlabelled=unlabelled, engine=engine, jobs=jobs)
 
 
 def compare_cohort(

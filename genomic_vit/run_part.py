@@ -36,8 +36,9 @@ from genomic_vit.models.pretrained import load_pretrained
 from genomic_vit.run import best_device
 from genomic_vit.study import Study
 from genomic_vit.training.fit import fit
-from genomic_vit.training.run_folder import RunFolder, to_tree, write_text
+from genomic_vit.training.run_folder import RunFolder, to_tree
 from genomic_vit.training.stages import schedule
+from genomic_vit.training.whole import write_text
 
 FORMAT = 2  # raise it when a part's numbers would change for a reason that its key does not hold
 STUDY = "study.joblib"

@@ -57,9 +57,11 @@ def train(argv: list[str]) -> None:
         again += [] if options.out else ["--out", str(out)]
         print(f"\ncontinue with: python -m genomic_vit.train {shlex.join(again)} --resume", file=sys.stderr)
         raise
-    scan, lesion = result.example
     print(f"held-out {summarise(result.metrics)}")
     print(f"run folder: {result.folder}")
+    if result.example is None:
+        return
+    scan, lesion = result.example
     predict = [*(["--lesion", str(lesion)] if str(lesion) else []), "--out", str(result.folder / "predict")]
     print(f"try next: {shlex.join([sys.executable, '-m', 'genomic_vit.predict', str(out), str(scan), *predict])}")
 

@@ -40,7 +40,7 @@ def test_a_run_stopped_by_ctrl_c_continues_to_where_the_whole_run_ends(tmp_path)
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job would pass deafness on
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 120
-    while not (stopped / "checkpoints/joint/last.ckpt").exists():
+    while not (stopped / "checkpoints/joint/epoch_0.ckpt").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -52,6 +52,13 @@ class PreparedSlab:
     notes: tuple[str, ...] = ()
 
     @property
+    def checksum(self) -> str:
+        """Of all that the entry holds, pixels and where they lie, as hexadecimal CRC-32."""
+        with self.path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return file.read()[::-1].hex()
+
+    @property
     def hu(self) -> np.ndarray:
         """float32 `[z y x]`, read-only, paged in from disk as it is touched."""
         return _map(self.path)["hu"]

@@ -9,18 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
-import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from genomic_vit.config import RunConfig
 from genomic_vit.data.prepare import Cases
 from genomic_vit.models.genomic_vit import GenomicViT
 from genomic_vit.training.average import RecentAverage
+from genomic_vit.training.checkpoints import (
+    BestCheckpoint,
+    EpochCheckpoint,
+    Patience,
+    WholeCheckpoints,
+    last_sound,
+    read_best,
+)
 from genomic_vit.training.finite import StopAtNaN
 from genomic_vit.training.module import StageData, StageModule, positive_weights
-from genomic_vit.training.run_folder import write_text
 from genomic_vit.training.stages import Stage, schedule
+from genomic_vit.training.whole import write_text
 
 QUIET = (
     ".*does not have many workers.*",
@@ -54,6 +61,7 @@ def fit(
 
     Raises:
         LossError: the loss is no longer finite.
+        CheckpointError: a checkpoint cannot be written, or the best one cannot be read back.
         KeyboardInterrupt: the user stopped it; the folder holds what is needed to go on.
     """
     stages = schedule(config.mode, config.training) if stages is None else stages
@@ -64,8 +72,7 @@ def fit(
             log.info("stage %d of %d: %s learns", index + 1, len(stages), " and ".join(_learners(model, stage)))
             _fit_stage(module, StageData(train, validation, config, index), stage, config, folder, callbacks)
             write_text(checkpoints / "done", "")
-        best = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
-        module.load_state_dict(best["state_dict"], strict=False)
+        module.load_state_dict(read_best(checkpoints)["state_dict"], strict=False)
     model.requires_grad_(True).eval()
 
 
@@ -78,8 +85,7 @@ def _fit_stage(
 ) -> None:
     checkpoints, logs = folder / "checkpoints" / stage.name, folder / "logs"
     session = f"session_{len(list((logs / stage.name).glob('session_*')))}"  # a resumed stage keeps its earlier logs
-    best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
-    last, patience = checkpoints / "last.ckpt", config.training.patience
+    best, patience = BestCheckpoint(checkpoints), config.training.patience
     with _quiet():
         trainer = L.Trainer(
             accelerator=ACCELERATORS[config.device],
@@ -92,10 +98,12 @@ def _fit_stage(
             callbacks=[
                 RecentAverage(config.training.average),
                 StopAtNaN(data.train.names),
-                best,
-                *([EarlyStopping("val_loss", patience=patience)] if patience else []),
+                *([Patience("val_loss", patience=patience)] if patience else []),
                 *callbacks,
+                best,
+                EpochCheckpoint(checkpoints),
             ],
+            plugins=[WholeCheckpoints()],
             logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
             num_sanity_val_steps=0,
             log_every_n_steps=1,
@@ -103,7 +111,7 @@ def _fit_stage(
             enable_progress_bar=any("ProgressBar" in type(callback).__name__ for callback in callbacks),
         )
         try:
-            trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+            trainer.fit(module, data, ckpt_path=last_sound(checkpoints), weights_only=True)
         except SystemExit as stop:  # Lightning's way of passing Ctrl-C on
             raise KeyboardInterrupt from stop
     log.info(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-import os
 import platform
 import shutil
 from importlib.metadata import version
@@ -15,13 +13,17 @@ import numpy as np
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from genomic_vit.cohort.folds import Split
 from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.config import RunConfig, UserError, from_tree
+from genomic_vit.data.prepare import Prepared
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport
+from genomic_vit.training.lock import is_trace
+from genomic_vit.training.split_file import write_csv, write_split
+from genomic_vit.training.whole import write_text, written_whole
 
 
 class RunError(UserError):
@@ -32,7 +34,8 @@ class RunError(UserError):
 class RunFolder:
     """Paths and files of one run.
 
-    config.yaml  split.csv  excluded.csv  environment.json  logs/STAGE/session_N/  checkpoints/STAGE/{best,last,done}
+    config.yaml  environment.json  excluded.csv  notes.csv  split.csv (last of these: a run that has it has begun)
+    logs/STAGE/session_N/  checkpoints/STAGE/{best.ckpt,epoch_N.ckpt,done}
     model.safetensors  predictions.csv  metrics.json (last of all: a run that has it is complete)
     """
 
@@ -54,9 +57,24 @@ class RunFolder:
     def environment(self) -> Path:
         return self.path / "environment.json"
 
+    @property
+    def split(self) -> Path:
+        return self.path / "split.csv"
+
+    def has_begun(self) -> bool:
+        """Whether all is there that a run writes before it trains."""
+        return self.config.is_file() and self.split.is_file()
+
     def has_checkpoints(self) -> bool:
         """Whether any stage was trained far enough to be continued."""
-        return any(self.path.glob("checkpoints/*/last.ckpt"))
+        return any(self.path.glob("checkpoints/*/epoch_*.ckpt"))
+
+    def read_metrics(self) -> dict | None:
+        """Metrics of a run that is complete; None where it is not."""
+        try:
+            return json.loads(self.metrics.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
 
     def check_pretrained(self, report: PretrainedReport) -> None:
         """Raise RunError unless `report` is of the very file that the run began with."""
@@ -71,30 +89,33 @@ class RunFolder:
         """Raise RunError unless a run may be written here."""
         if resume and overwrite:
             raise RunError("--resume continues a run and --overwrite deletes it; give one of them.")
-        if not self.path.exists() or not any(self.path.iterdir() if self.path.is_dir() else [self.path]):
+        if not self.path.exists():
+            return
+        if self.path.is_dir() and all(is_trace(path) for path in self.path.iterdir()):
             return
         if not self.config.is_file():
             raise RunError(f"{self.path}: exists, but is not a run folder; give an empty or new folder with --out.")
         if not resume and not overwrite:
             raise RunError(f"{self.path}: already holds a run; pass --resume, --overwrite, or another --out.")
 
-    def start(
-        self, config: RunConfig, split: Split, cohort: Cohort, pretrained: PretrainedReport | None = None
-    ) -> None:
-        """Make the folder anew, with what is known before training."""
-        if self.path.exists() and self.config.is_file():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        part = {index: name for name in ("train", "validation", "test") for index in getattr(split, name)}
-        rows = [(case.case, case.patient, split.folds[i], part[i]) for i, case in enumerate(cohort.cases)]
-        write_csv(self.path / "split.csv", ("case", "patient", "fold", "part"), rows)
+    def start(self, config: RunConfig, prepared: Prepared, split: Split, pretrained: PretrainedReport | None) -> None:
+        """Make the folder anew, with what is known before training; begun when its split is there, last of all."""
+        self.split.unlink(missing_ok=True)
+        there = [path for path in self.path.iterdir() if not is_trace(path)]
+        for path in sorted(there, key=lambda path: path == self.config):  # its config last: stopped, it is a run still
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        write_text(self.config, yaml.safe_dump(to_tree(config), sort_keys=False))
         known: dict = environment()
         if pretrained:
             known["pretrained"] = {
                 name: getattr(pretrained, name) for name in ("source", "sha256", "naming", "adapted", "as_built")
             }
         write_text(self.environment, json.dumps(known, indent=2))
-        write_text(self.config, yaml.safe_dump(to_tree(config), sort_keys=False))
+        prepared.write_excluded(self.path)
+        write_split(self.split, prepared, split)
 
     def read_config(self) -> RunConfig:
         """The resolved config of the run.
@@ -119,9 +140,9 @@ class RunFolder:
 
     def save_model(self, model: GenomicViT) -> None:
         """Weights as safetensors, whole or not at all."""
-        part = self.weights.with_suffix(".part")
-        save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, part)
-        os.replace(part, self.weights)
+        content = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+        with written_whole(self.weights) as part:
+            part.write_bytes(content)
 
     def load_model(self, device: torch.device) -> GenomicViT:
         """The trained network in evaluation mode.
@@ -165,19 +186,6 @@ def write_predictions(path: Path, cohort: Cohort, probability: np.ndarray, folds
             row += ["" if np.isnan(label) else int(label), f"{p:.6f}"]
         rows.append(row)
     write_csv(path, header, rows)
-
-
-def write_csv(path: Path, header: tuple | list, rows: list) -> None:
-    """A CSV in UTF-8."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-
-
-def write_text(path: Path, text: str) -> None:
-    """Text that is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, path)
 
 
 def environment() -> dict[str, str]:
