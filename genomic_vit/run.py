@@ -76,6 +76,7 @@ def train_run(
     cache: Path | None = None,
     jobs: int = -1,
     engine: Engine = "loky",
+    profile: bool = False,
     bar: Bar | None = None,
 ) -> RunResult:
     """Prepare, split, train and test. Nothing is written to `out` before every case has proved usable.
@@ -89,6 +90,7 @@ def train_run(
         cache: folder of prepared slabs and the phantom cohort, None for the user's cache folder.
         jobs: processes that prepare.
         engine: what runs them: loky here, ray or dask on a cluster.
+        profile: log where the time of training went, and write profile_STAGE.csv into `out`.
         bar: gives progress bars; None shows none.
 
     Raises:
@@ -114,7 +116,8 @@ def train_run(
         else:
             folder.start(config, prepared, split, pretrained)
         train, validation = (prepared.some(part) for part in (split.train, split.validation))
-        fit(model, train, validation, config, out, [StageProgressBar(leave=False)] if bar else [])
+        watch = [StageProgressBar(leave=False)] if bar else []
+        fit(model, train, validation, config, out, watch, profile=profile)
         folder.save_model(model)
         metrics = _test(model, prepared, split, config, folder)
     case = prepared.cohort.cases[split.test[0]]

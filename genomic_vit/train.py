@@ -25,6 +25,7 @@ def train(argv: list[str]) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in --out where it stopped.")
     parser.add_argument("--overwrite", action="store_true", help="delete the run in --out first.")
     parser.add_argument("--skip-bad", action="store_true", help="leave out cases that cannot be used, and say which.")
+    parser.add_argument("--profile", action="store_true", help="say where the time went, part by part.")
     parser.add_argument("--cache", type=str, default=None, help="folder of prepared slabs and the phantom cohort.")
     parser.add_argument("--jobs", type=int, default=-1, help="processes that prepare cases; -1 takes all cores.")
     parser.add_argument(
@@ -50,6 +51,7 @@ def train(argv: list[str]) -> None:
             cache=Path(options.cache) if options.cache else None,
             jobs=options.jobs,
             engine=options.engine,
+            profile=options.profile,
             bar=progress_bar,
         )
     except KeyboardInterrupt:

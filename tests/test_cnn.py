@@ -39,3 +39,9 @@ def test_a_channel_of_large_numbers_does_not_drown_the_others():
 def test_the_small_network_pools_mean_and_maximum():
     features = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[-1.0, -1.0], [-1.0, 1.0]]]])
     torch.testing.assert_close(MeanAndMaximum()(features), torch.tensor([[3.0, -0.5, 6.0, 1.0]]))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_convolutions_lie_channels_last(name):
+    weights = [part.weight for part in build_cnn(name, 2, 1).modules() if isinstance(part, torch.nn.Conv2d)]
+    assert weights and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)

@@ -26,6 +26,7 @@ from genomic_vit.training.checkpoints import (
 )
 from genomic_vit.training.finite import StopAtNaN
 from genomic_vit.training.module import StageData, StageModule, positive_weights
+from genomic_vit.training.profile import StepProfiler, TellProfile
 from genomic_vit.training.stages import Stage, schedule
 from genomic_vit.training.whole import write_text
 
@@ -48,6 +49,7 @@ def fit(
     folder: Path,
     callbacks: Sequence[Callback] = (),
     stages: Sequence[Stage] | None = None,
+    profile: bool = False,
 ) -> None:
     """Train the network in place through all stages, keeping the best epoch of each.
 
@@ -58,6 +60,7 @@ def fit(
         folder: run folder; logs/ and checkpoints/ are written into it, and stages found there are continued.
         callbacks: more of Lightning's, such as a progress bar.
         stages: to train; None takes those of the config's mode.
+        profile: log where each stage's time went, and write it to profile_STAGE.csv.
 
     Raises:
         LossError: the loss is no longer finite.
@@ -69,8 +72,10 @@ def fit(
         checkpoints = folder / "checkpoints" / stage.name
         module = StageModule(model, stage, config, index, positive_weights(train.labels, config.training.balance))
         if not (checkpoints / "done").exists():
-            log.info("stage %d of %d: %s learns", index + 1, len(stages), " and ".join(_learners(model, stage)))
-            _fit_stage(module, StageData(train, validation, config, index), stage, config, folder, callbacks)
+            log.info("stage %d of %d, learning: %s", index + 1, len(stages), ", ".join(_learners(model, stage)))
+            watched = StepProfiler() if profile else None
+            told = [*callbacks, *([TellProfile(watched, stage, config, folder)] if watched else [])]
+            _fit_stage(module, StageData(train, validation, config, index), stage, config, folder, told, watched)
             write_text(checkpoints / "done", "")
         module.load_state_dict(read_best(checkpoints)["state_dict"], strict=False)
     model.requires_grad_(True).eval()
@@ -81,7 +86,13 @@ def _learners(model: GenomicViT, stage: Stage) -> list[str]:
 
 
 def _fit_stage(
-    module: StageModule, data: StageData, stage: Stage, config: RunConfig, folder: Path, callbacks: Sequence[Callback]
+    module: StageModule,
+    data: StageData,
+    stage: Stage,
+    config: RunConfig,
+    folder: Path,
+    callbacks: Sequence[Callback],
+    profiler: StepProfiler | None = None,
 ) -> None:
     checkpoints, logs = folder / "checkpoints" / stage.name, folder / "logs"
     session = f"session_{len(list((logs / stage.name).glob('session_*')))}"  # a resumed stage keeps its earlier logs
@@ -105,6 +116,7 @@ def _fit_stage(
             ],
             plugins=[WholeCheckpoints()],
             logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
+            profiler=profiler,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             enable_model_summary=False,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import lightning as L
 import numpy as np
 import torch
@@ -66,7 +69,11 @@ class StageModule(L.LightningModule):
         for name, part in model.named_children():
             part.requires_grad_(name in stage.learns)
         self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.section: Callable[[str], AbstractContextManager] = nullcontext  # told of a step's parts
         self._look_to_learn = torch.compile(self._look, dynamic=False) if config.training.compile else self._look
+
+    def on_fit_start(self) -> None:
+        self.section = self.trainer.profiler.profile
 
     def on_train_epoch_start(self) -> None:
         for name, part in self.model.named_children():
@@ -76,7 +83,8 @@ class StageModule(L.LightningModule):
         torch.manual_seed(seed)  # dropout draws from the global generator
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        hu, lesion = augment(batch.hu, batch.lesion, self.config.augment, self.generator)
+        with self.section("augment"):
+            hu, lesion = augment(batch.hu, batch.lesion, self.config.augment, self.generator)
         output, lesion = self._look_to_learn(hu, lesion, batch.case)
         truth = Truth(batch.labels, lesion, self.positive_weight)
         parts = {loss.__name__: (weight, loss(output, truth)) for weight, loss in self.stage.losses}
@@ -110,6 +118,7 @@ class StageModule(L.LightningModule):
         optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=training.learning_rate,
+            fused=training.precision != "16-mixed",  # there Lightning clips what the fused step would unscale itself
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -121,7 +130,8 @@ class StageModule(L.LightningModule):
         """What the network says of stacks with the stage's heat, and their lesion as a grid."""
         grid = rearrange(to_grid(window(hu, self.config.view.window_hu)), "b H W -> b 1 H W")
         lesion = rearrange(to_grid(lesion), "b H W -> b 1 H W")
-        return look(self.model, self.stage, grid, lesion, case), lesion
+        section = nullcontext if torch.compiler.is_compiling() else self.section
+        return look(self.model, self.stage, grid, lesion, case, section), lesion
 
 
 def positive_weights(labels: np.ndarray, balance: bool) -> Tensor:

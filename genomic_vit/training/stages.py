@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,7 +69,14 @@ def schedule(mode: Literal["joint", "staged", "vit", "cnn"], config: TrainingCon
     }[mode]
 
 
-def look(model: GenomicViT, stage: Stage, grid: Tensor, lesion: Tensor, case: Tensor) -> StageOutput:
+def look(
+    model: GenomicViT,
+    stage: Stage,
+    grid: Tensor,
+    lesion: Tensor,
+    case: Tensor,
+    section: Callable[[str], AbstractContextManager] = nullcontext,
+) -> StageOutput:
     """What the network says of grids (b 1 H W), as far as the stage needs it.
 
     Args:
@@ -77,9 +85,13 @@ def look(model: GenomicViT, stage: Stage, grid: Tensor, lesion: Tensor, case: Te
         grid: in [0, 1].
         lesion: share of lesion in each pixel, (b 1 H W).
         case: whose grid it is, (b).
+        section: told where vit, rollout and cnn begin and end, for a profile.
     """
-    seen = model.vit(grid) if {"vit_logits", "heat"} & set(stage.computes) else None
-    # no check of values: a step waits for none, and a loss that is not finite tells its cases (training/finite.py)
-    heat = model.heat(seen.attention, grid.shape[-2:], check=False) if "heat" in stage.computes else None
-    logits = model.answer(grid, stage.heat(heat, lesion, case)) if "logits" in stage.computes else None
+    with section("vit"):
+        seen = model.vit(grid) if {"vit_logits", "heat"} & set(stage.computes) else None
+    with section("rollout"):
+        # no check of values: a step waits for none, and a loss that is not finite tells its cases (training/finite.py)
+        heat = model.heat(seen.attention, grid.shape[-2:], check=False) if "heat" in stage.computes else None
+    with section("cnn"):
+        logits = model.answer(grid, stage.heat(heat, lesion, case)) if "logits" in stage.computes else None
     return StageOutput(logits, None if seen is None else seen.logits, heat)

@@ -1,0 +1,103 @@
+"""Where the time goes: each second is booked once, on what it was for; operations by hand."""
+
+import csv
+import logging
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from genomic_vit.config import SlabConfig, from_tree
+from genomic_vit.data.prepare import Cases
+from genomic_vit.data.slab import cut_slab
+from genomic_vit.models.genomic_vit import build_model
+from genomic_vit.training import profile
+from genomic_vit.training.fit import fit
+from genomic_vit.training.profile import BESIDE, STEP, StepProfiler, matrix_peak, step_flops
+from genomic_vit.training.stages import schedule
+from tests.scans import ball, chest, grid_of
+
+CONFIG = from_tree(
+    {"slab": {"tile_px": 16}, "vit": {"width": 16, "heads": 2, "depth": 2}, "device": "cpu", "mode": "staged"}
+    | {"training": {"epochs": 2, "batch_size": 4}},
+    "here",
+)
+
+
+def test_each_second_is_booked_once_on_the_innermost_part(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(profile.time, "perf_counter", lambda: now[0])
+    profiler = StepProfiler()
+
+    def spend(seconds, *actions):
+        if actions:
+            with profiler.profile(actions[0]):
+                spend(seconds, *actions[1:])
+        else:
+            now[0] += seconds
+
+    spend(1.0, "run_training_epoch", "[_TrainingEpochLoop].train_dataloader_next")
+    spend(2.0, "run_training_epoch", "[Strategy]SingleDeviceStrategy.batch_to_device")
+    with profiler.profile("[LightningModule]StageModule.optimizer_step"):
+        spend(8.0)
+        with profiler.profile("[Strategy]SingleDeviceStrategy.training_step"):
+            spend(16.0)
+            spend(32.0, "augment")
+            spend(64.0, "vit")
+        spend(128.0, "[Strategy]SingleDeviceStrategy.backward")
+    spend(256.0, "[Strategy]SingleDeviceStrategy.validation_step", "vit")
+    spend(512.0, "[Callback]RecentAverage.on_train_batch_end")
+    spend(1024.0, "[Callback]RichProgressBar.on_train_batch_end")
+    profiler.stop("begun before there was a profiler")
+    expected = {"load": 3, "optimizer": 8, "loss": 16, "augment": 32, "vit": 64, "backward": 128, "validation": 256}
+    expected |= {"average": 512, "other": 1024}
+    assert {part: seconds for part, seconds in profiler.seconds.items() if seconds} == expected
+    assert profiler.steps == 1
+
+
+def test_operations_of_the_cnn_by_hand():
+    """Two a multiplication and addition; backward twice as many, but for the picture, which learns nothing."""
+    (stage,) = schedule("cnn", CONFIG.training)
+    batch, side, channels, products, first = 2, 48, 1, 0, 0
+    for width in (16, 32, 64, 128):
+        for inputs in (channels, width):
+            products += batch * side * side * 9 * inputs * width
+            first = first or products
+        channels, side = width, side // 2
+    last = batch * 2 * channels
+    model = build_model(CONFIG, heat_channels=0).train()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    found = step_flops(model, stage, torch.rand(batch, 1, 48, 48), targets=1)
+    assert found == 2 * (3 * products - first + 3 * last)
+    for name, value in model.state_dict().items():  # counting changes nothing
+        assert torch.equal(value, weights[name])
+
+
+def test_fused_attention_on_a_cpu_is_counted():
+    q = torch.rand(2, 3, 10, 4)
+    with FlopCounterMode(display=False, custom_mapping=profile.ON_CPU) as counter:
+        F.scaled_dot_product_attention(q, q, q)
+    assert counter.get_total_flops() == 2 * 2 * 2 * 3 * 10 * 10 * 4
+
+
+def test_the_peak_is_that_of_products():
+    assert 1e9 < matrix_peak(torch.device("cpu"), torch.float32, tries=1) < 1e14
+
+
+def test_a_stage_tells_where_its_time_went(tmp_path, caplog):
+    geometry = grid_of(spacing_mm=(1.25, 0.7, 0.7), shape=(40, 80, 80))
+    slab = cut_slab(chest(geometry), ball(geometry), SlabConfig(tile_px=16))
+    labels, names = (np.arange(8) % 2)[:, None].astype(float), [str(number) for number in range(8)]
+    cases = Cases([slab] * 8, labels, names)
+    torch.manual_seed(0)
+    with caplog.at_level(logging.INFO):
+        fit(build_model(CONFIG), cases, cases, CONFIG, tmp_path, profile=True)
+    assert "stage vit: 4 steps in" in caplog.text and "of one large matrix product (float32 on cpu" in caplog.text
+    for stage in ("vit", "cnn"):
+        with (tmp_path / f"profile_{stage}.csv").open() as file:
+            rows = {row["part"]: float(row["seconds"]) for row in csv.DictReader(file)}
+        assert list(rows) == [*STEP, *BESIDE]
+        spent = {part for part, seconds in rows.items() if seconds > 0}
+        assert {"load", "augment", "vit", "backward", "optimizer", "validation", "checkpoint", "average"} <= spent
+        assert (rows["cnn"] > 1e-3) == (stage == "cnn")
