@@ -11,6 +11,8 @@ from genomic_vit import Geometry, Volume, write_volume
 from genomic_vit.cohort.folds import Split
 from genomic_vit.cohort.manifest import read_manifest
 from genomic_vit.config import from_tree
+from genomic_vit.data.case import Reading
+from genomic_vit.data.prepare import prepare
 from genomic_vit.evaluate import main as evaluate
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.predict import main as predict
@@ -84,7 +86,8 @@ def run(tmp_path_factory):
     run = RunFolder(folder / "run")
     split = Split(np.zeros(4, dtype=int), *(np.array(part) for part in ([0, 1], [2], [3])))
     config = from_tree(TINY, "here")
-    run.start(config, split, cohort)
+    prepared = prepare(cohort, Reading.of(config), cache=folder / "cache", jobs=1)
+    run.start(config, prepared, split, None)
     run.save_model(build_model(config))
     return run.path
 

@@ -100,6 +100,7 @@ class RunFolder:
 
     def start(self, config: RunConfig, prepared: Prepared, split: Split, pretrained: PretrainedReport | None) -> None:
         """Make the folder anew, with what is known before training; begun when its split is there, last of all."""
+        self.path.mkdir(parents=True, exist_ok=True)
         self.split.unlink(missing_ok=True)
         there = [path for path in self.path.iterdir() if not is_trace(path)]
         for path in sorted(there, key=lambda path: path == self.config):  # its config last: stopped, it is a run still
