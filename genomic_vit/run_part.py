@@ -27,7 +27,7 @@ from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm
 from genomic_vit.evaluation.baselines import fit_and_score
 from genomic_vit.evaluation.faithfulness import heat_on_lesion
 from genomic_vit.evaluation.given_heat import given_heat
-from genomic_vit.evaluation.inference import case_probabilities, slab_heat, stack_heat
+from genomic_vit.evaluation.inference import case_probabilities, slab_heats, stack_heat
 from genomic_vit.evaluation.out_of_fold import INNER, OUTER
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
@@ -148,13 +148,14 @@ def _network_scores(study: Study, arm: NetworkArm, part: Part, folder: Path) -> 
         write_text(run.config, yaml.safe_dump(to_tree(config), sort_keys=False))
     device = best_device(config.device)
     model.to(device).eval()
-    frames = [_asked(study, model, device, arm, arm, index, part) for index in (split.validation, split.test)]
+    frames = [_asked(study, model, device, arm, arm, split.validation, part)]
     frames[0]["part"] = INNER
+    heated = _heated(study, model, device, arm, split.test, folder) if arm.heat == "rollout" else None
+    alone = heated is None or arm.answer == "vit_logits"  # heat came with the CNN's answer only
+    frames.append(_asked(study, model, device, arm, arm, split.test, part) if alone else heated)
     if arm.name == "joint":
         swaps = [other for other in ARMS.values() if isinstance(other, SwapArm)]
         frames += [_asked(study, model, device, arm, swap, split.test, part) for swap in swaps]
-    if arm.heat == "rollout":
-        _write_heat(study, model, device, split.test, folder)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -200,14 +201,17 @@ def _frame(study: Study, arm: str, part: str, index: np.ndarray, scores: np.ndar
     return frame
 
 
-def _write_heat(study: Study, model: GenomicViT, device: torch.device, index: np.ndarray, folder: Path) -> None:
-    """heat.csv: how much of the heat of each tested case lies in its lesion."""
-    rows = []
-    for i in index:
-        _, heat = slab_heat(model, study.prepared.slabs[i], study.config.run.view, device)
-        told = heat_on_lesion(study.prepared.slabs[i], heat)
-        rows.append({"case": study.prepared.cohort.cases[i].case, **told._asdict()})
+def _heated(
+    study: Study, model: GenomicViT, device: torch.device, arm: NetworkArm, index: np.ndarray, folder: Path
+) -> pd.DataFrame:
+    """Scores of the tested cases with the network's own heat; heat.csv says how much of it lies in each lesion."""
+    slabs, scores, rows = _slabs(study, index), [], []
+    answers = slab_heats(model, slabs, study.config.run.view, device)
+    for i, slab, (probability, heat) in zip(index, slabs, answers, strict=True):
+        scores.append(probability)
+        rows.append({"case": study.prepared.cohort.cases[i].case, **heat_on_lesion(slab, heat)._asdict()})
     pd.DataFrame(rows).to_csv(folder / "heat.csv", index=False)
+    return _frame(study, arm.name, OUTER, index, np.array(scores))
 
 
 def _slabs(study: Study, index: np.ndarray) -> list[PreparedSlab]:

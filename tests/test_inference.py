@@ -9,7 +9,7 @@ import torch
 from genomic_vit.config import ViewConfig, from_tree
 from genomic_vit.data.augment import VIEWS, turned, turned_back
 from genomic_vit.data.slab import Slab
-from genomic_vit.evaluation.inference import case_probabilities, slab_heat
+from genomic_vit.evaluation.inference import case_probabilities, slab_heat, slab_heats
 from genomic_vit.models.genomic_vit import build_model
 from tests.scans import grid_of
 
@@ -71,3 +71,19 @@ def test_a_case_is_the_mean_of_all_its_stacks_and_views(model):
 def test_turned_evaluation_of_a_network_that_never_saw_turns_is_refused():
     with pytest.raises(ValueError, match=r"view.eval_flips is on and augment.flips off.*both on or both off"):
         from_tree({"augment": {"flips": False}}, "here")
+
+
+def test_slabs_asked_together_answer_as_each_alone():
+    """Slabs of several stacks, more than a batch holds, so that a batch's border falls within a case."""
+    torch.manual_seed(0)
+    model = build_model(CONFIG).eval()
+    generator = np.random.default_rng(0)
+    slabs = [slab(generator.normal(-500, 300, (slices, 16, 16)).astype(np.float32)) for slices in (9, 14, 40, 11, 30)]
+    view = replace(CONFIG.view, eval_stride=1)
+    together = list(slab_heats(model, slabs, view, CPU))
+    probability = case_probabilities(model, slabs, view, CPU)
+    for (p, heat), of_case, one in zip(together, probability, slabs, strict=True):
+        alone, its_heat = slab_heat(model, one, view, CPU)
+        np.testing.assert_allclose(p, alone, atol=1e-6)
+        np.testing.assert_allclose(p, of_case, atol=1e-6)
+        np.testing.assert_allclose(heat, its_heat, atol=1e-5)

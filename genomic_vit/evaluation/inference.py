@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -23,6 +26,7 @@ from genomic_vit.data.slab import Slab
 from genomic_vit.models.genomic_vit import GenomicViT
 
 BATCH = 32
+by_case = partial(groupby, key=itemgetter(0))
 
 
 def case_probabilities(
@@ -45,19 +49,24 @@ def case_probabilities(
             it the network's own.
         answer: the logits that count.
     """
-    sums: dict[int, list[np.ndarray]] = {}
-    for probability, _, case in _look(model, slabs, view, device, given, answer):
-        for row, index in zip(probability, case, strict=True):
-            sums.setdefault(int(index), []).append(row)
-    return np.array([np.mean(sums[index], axis=0) for index in range(len(slabs))])
+    stacks = _stacks(model, slabs, view, device, given, answer)
+    return np.array([np.mean([probability for _, probability, _ in own], axis=0) for _, own in by_case(stacks)])
+
+
+def slab_heats(
+    model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Probability (t) and heat (z y x) of each slab, stacks and views averaged; heat 1.0 is the even share."""
+    for case, own in by_case(_stacks(model, slabs, view, device)):
+        _, probability, heat = zip(*own, strict=True)
+        slices = slabs[case].geometry.shape[0]
+        joined = join_stacks(np.stack(heat), stack_starts(slices, view.eval_stride), slices)
+        yield np.mean(probability, axis=0), joined
 
 
 def slab_heat(model: GenomicViT, slab: Slab, view: ViewConfig, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Probability (t) and heat (z y x) of one slab, stacks and views averaged; heat 1.0 is the even share."""
-    parts = list(_look(model, [slab], view, device))
-    probability = np.concatenate([part[0] for part in parts])
-    heat = np.concatenate([part[1] for part in parts])
-    return probability.mean(axis=0), join_stacks(heat, stack_starts(len(slab.hu), view.eval_stride), len(slab.hu))
+    """`slab_heats` of one slab."""
+    return next(slab_heats(model, [slab], view, device))
 
 
 def stack_heat(model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device) -> np.ndarray:
@@ -66,6 +75,12 @@ def stack_heat(model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, devic
     Not averaged over views: what stands in for a network's own heat must be as peaked as that is in each view.
     """
     return np.concatenate([heat for _, heat, _ in _look(model, slabs, replace(view, eval_flips=False), device)])
+
+
+def _stacks(*asked: object) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+    """Case, probability (t) and heat (9 y x) of one strided stack after the other, as `_look` finds them."""
+    for probability, heat, case in _look(*asked):
+        yield from zip(case.tolist(), probability, [None] * len(case) if heat is None else heat, strict=True)
 
 
 @torch.inference_mode()
