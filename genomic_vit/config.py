@@ -224,7 +224,7 @@ class TrainingConfig:
         accumulate: batches whose mean gradient makes one step; the last step of an epoch may have fewer.
         clip: largest norm of the gradient, a longer one is shortened to it; null never does.
         precision: 32, or the arithmetic of the products in training (bf16-mixed; on GPUs also 16-mixed); weights,
-            losses, rollout, and all of the final test, evaluate and predict are 32-bit.
+            losses, rollout, and all of the final test, evaluate and predict are 32-bit. 64 is for comparing runs.
         compile: let torch.compile fuse the training step; minutes at the start of each stage.
         learning_rate: peak of the one-cycle cosine schedule (AdamW).
         average: decay of the moving average of weights, which is what is judged and kept; 0 takes the last weights.
@@ -257,8 +257,8 @@ class TrainingConfig:
         )
         object.__setattr__(self, "precision", str(self.precision))  # YAML reads 32 as a number
         _require(
-            self.precision in ("32", "bf16-mixed", "16-mixed"),
-            f"training.precision is {self.precision!r}; it must be 32, bf16-mixed or 16-mixed",
+            self.precision in ("32", "bf16-mixed", "16-mixed", "64"),
+            f"training.precision is {self.precision!r}; it must be 32, bf16-mixed, 16-mixed or 64",
         )
         _require(
             0 < self.learning_rate < float("inf"),

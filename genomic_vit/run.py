@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -33,11 +34,13 @@ from genomic_vit.imaging.write import write_volume
 from genomic_vit.models.diagnostics import describe_diagnostics, joined
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
+from genomic_vit.training.finite import LossError
 from genomic_vit.training.fit import fit
 from genomic_vit.training.lock import locked, no_room_said
-from genomic_vit.training.machine import check_arithmetic
+from genomic_vit.training.machine import ALONE, Processes, best_device, check_arithmetic, check_processes
 from genomic_vit.training.run_folder import RunError, RunFolder, write_predictions
 from genomic_vit.training.split_file import check_split
+from genomic_vit.training.together import Together
 from genomic_vit.training.whole import write_text
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -78,7 +81,8 @@ def train_run(
     engine: Engine = "loky",
     profile: bool = False,
     bar: Bar | None = None,
-) -> RunResult:
+    processes: Processes = ALONE,
+) -> RunResult | None:
     """Prepare, split, train and test. Nothing is written to `out` before every case has proved usable.
 
     Args:
@@ -92,36 +96,78 @@ def train_run(
         engine: what runs them: loky here, ray or dask on a cluster.
         profile: log where the time of training went, and write profile_STAGE.csv into `out`.
         bar: gives progress bars; None shows none.
+        processes: that train together, of which this is one. Where nothing else starts the others, this starts them by
+            the command that it was started with itself (sys.argv).
+
+    Returns:
+        What the run says; None in every process but the first.
 
     Raises:
         UserError: the input cannot be used as asked.
         KeyboardInterrupt: stopped by the user; `resume` continues.
     """
-    folder, cache = RunFolder(out), cache or cache_folder()
-    folder.check_free(resume=resume, overwrite=overwrite)
-    with locked(out), no_room_said(out):
-        folder.check_free(resume=resume, overwrite=overwrite)  # another command may have come first
-        going_on = resume and folder.has_begun()
-        if going_on:
-            folder.check_same(config)
-            if (metrics := folder.read_metrics()) is not None:
-                log.info("%s: this run is complete; nothing is left to do.", out)
-                return RunResult(out, metrics, None)
-        check_arithmetic(config.training, best_device(config.device))
-        model, pretrained = _initial_model(config, folder if going_on else None)
-        prepared = prepare_cohort(config, cache, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
-        split = split_cohort(prepared.cohort, config.split, config.seed)
-        if going_on:
-            check_split(folder.split, prepared, split)
-        else:
-            folder.start(config, prepared, split, pretrained)
+    check_processes(processes, config.training, best_device(config.device))
+    check_arithmetic(config.training, best_device(config.device))
+    together = Together(processes, config.device)
+
+    def prepared_cohort() -> Prepared:
+        return prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
+
+    shown = [StageProgressBar(leave=False)] if bar else []
+    with ExitStack() as held:
+        begin = partial(_begin, config, RunFolder(out), prepared_cohort, held, resume=resume, overwrite=overwrite)
+        begun = together.once(begin)
+        if isinstance(begun, RunResult):
+            return begun if together.first else None
+        folder, prepared, split, model = begun
+        together.on_other_nodes(prepared_cohort)
         train, validation = (prepared.some(part) for part in (split.train, split.validation))
-        watch = [StageProgressBar(leave=False)] if bar else []
-        fit(model, train, validation, config, out, watch, profile=profile)
+        try:
+            profile = profile and together.first
+            fit(model, train, validation, config, folder.path, shown, profile=profile, processes=processes)
+        except (LossError, KeyboardInterrupt):
+            if together.first:
+                raise
+            return None  # what happened to all is said once
+        if not together.first:
+            return None
         folder.save_model(model)
         metrics = _test(model, prepared, split, config, folder)
     case = prepared.cohort.cases[split.test[0]]
-    return RunResult(out, metrics, (case.scan, case.lesion))
+    return RunResult(folder.path, metrics, (case.scan, case.lesion))
+
+
+def _begin(
+    config: RunConfig,
+    folder: RunFolder,
+    prepared_cohort: Callable[[], Prepared],
+    held: ExitStack,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[RunFolder, Prepared, Split, GenomicViT] | RunResult:
+    """All that is done before training, and by one process only; a result where the run was complete before.
+
+    The folder stays locked while `held` is open.
+    """
+    folder.check_free(resume=resume, overwrite=overwrite)
+    held.enter_context(locked(folder.path))
+    held.enter_context(no_room_said(folder.path))
+    folder.check_free(resume=resume, overwrite=overwrite)  # another command may have come first
+    going_on = resume and folder.has_begun()
+    if going_on:
+        folder.check_same(config)
+        if (metrics := folder.read_metrics()) is not None:
+            log.info("%s: this run is complete; nothing is left to do.", folder.path)
+            return RunResult(folder.path, metrics, None)
+    model, pretrained = _initial_model(config, folder if going_on else None)
+    prepared = prepared_cohort()
+    split = split_cohort(prepared.cohort, config.split, config.seed)
+    if going_on:
+        check_split(folder.split, prepared, split)
+    else:
+        folder.start(config, prepared, split, pretrained)
+    return folder, prepared, split, model
 
 
 def prepare_cohort(
@@ -162,15 +208,6 @@ def phantom_manifest(phantom: PhantomConfig, cache: Path, jobs: int = -1, bar: B
         return folder / "cases.csv"
     with _bar(bar, "making the phantom cohort") as progress:
         return make_phantom(folder, phantom.patients, phantom.seed, phantom.signal, progress=progress, jobs=jobs)
-
-
-def best_device(name: str) -> torch.device:
-    """The torch device of a config's or command's `device`; auto takes CUDA, then MPS, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def evaluate_cohort(

@@ -28,11 +28,11 @@ from genomic_vit.evaluation.out_of_fold import collect
 from genomic_vit.evaluation.overlay import draw_overlay
 from genomic_vit.evaluation.plan import BenchmarkConfig, members
 from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, render_report
-from genomic_vit.run import Bar, best_device, phantom_manifest, prepare_cohort
+from genomic_vit.run import Bar, phantom_manifest, prepare_cohort
 from genomic_vit.run_part import STUDY, Outcome, Part, is_done, run_part
 from genomic_vit.study import BenchmarkError, Study, plan_study
 from genomic_vit.training.lock import locked, no_room_said
-from genomic_vit.training.machine import check_arithmetic
+from genomic_vit.training.machine import best_device, check_arithmetic
 from genomic_vit.training.run_folder import RunFolder, environment
 from genomic_vit.training.whole import write_text
 

@@ -33,9 +33,9 @@ from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.heat_sources import HEAT_SOURCES
 from genomic_vit.models.pretrained import load_pretrained
-from genomic_vit.run import best_device
 from genomic_vit.study import Study
 from genomic_vit.training.fit import fit
+from genomic_vit.training.machine import best_device
 from genomic_vit.training.run_folder import RunFolder, to_tree
 from genomic_vit.training.stages import schedule
 from genomic_vit.training.whole import write_text

@@ -34,10 +34,21 @@ def train(argv: list[str]) -> None:
         default="loky",
         help="what runs them: loky on this machine, ray or dask on a cluster (RAY_ADDRESS, DASK_SCHEDULER_ADDRESS).",
     )
+    parser.add_argument("--devices", type=int, default=1, help="GPUs, or CPU processes, that train on each machine.")
+    parser.add_argument(
+        "--num-nodes", type=int, default=1, help="machines; srun or torchrun starts the command on each."
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=("auto", "ddp", "fsdp"),
+        default="auto",
+        help="Lightning's way of training together.",
+    )
     options = parser.instantiate(parse(parser, argv))
 
     from genomic_vit.evaluation.summary import summarise
     from genomic_vit.run import train_run  # heavy imports from here on, so that --help is quick
+    from genomic_vit.training.machine import Processes
 
     config = RunConfig(**{name: getattr(options, name) for name in RunConfig.__dataclass_fields__})
     out = Path(options.out or f"runs/{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -53,12 +64,15 @@ def train(argv: list[str]) -> None:
             engine=options.engine,
             profile=options.profile,
             bar=progress_bar,
+            processes=Processes(options.devices, options.num_nodes, options.strategy),
         )
     except KeyboardInterrupt:
         again = [word for word in argv if word not in ("--overwrite", "--resume")]
         again += [] if options.out else ["--out", str(out)]
         print(f"\ncontinue with: python -m genomic_vit.train {shlex.join(again)} --resume", file=sys.stderr)
         raise
+    if result is None:  # the first process says it
+        return
     print(f"held-out {summarise(result.metrics)}")
     print(f"run folder: {result.folder}")
     if result.example is None:

@@ -110,7 +110,7 @@ def test_the_gradient_is_clipped_where_asked(tmp_path):
     ("words", "message"),
     [
         (["--precision", "16-mixed"], "16-mixed, which needs a GPU, and this run is on a CPU; take bf16-mixed or 32"),
-        (["--precision", "fp8"], "training.precision is 'fp8'; it must be 32, bf16-mixed or 16-mixed"),
+        (["--precision", "fp8"], "training.precision is 'fp8'; it must be 32, bf16-mixed, 16-mixed or 64"),
         (["--training.clip", "0"], "training.clip is 0.0; give a norm above 0, or null for none"),
         (["--training.accumulate", "0"], "training.accumulate is 0; it must be at least 1"),
     ],

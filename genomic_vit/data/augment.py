@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genomic_vit.config import AugmentConfig
+from genomic_vit.data.shares import Share
 
 VIEWS = 8  # flips and quarter turns of a square
 
@@ -20,6 +21,7 @@ def augment(
     lesion: Float[Tensor, "b slice y x"],
     config: AugmentConfig,
     generator: torch.Generator,
+    share: Share | None = None,
 ) -> tuple[Float[Tensor, "b slice y x"], Float[Tensor, "b slice y x"]]:
     """Flip, turn, move and disturb each stack of a batch, all its slices alike; the lesion moves with the scan.
 
@@ -28,13 +30,20 @@ def augment(
         lesion: share of lesion in each pixel, 0 to 1.
         config: what, and how far.
         generator: source of randomness, on the batch's device.
+        share: which stacks of a larger batch these are; draws are made for all of it, so that a stack gets the same
+            ones however many processes share the batch. None takes them for the whole batch.
     """
-    grid = F.affine_grid(random_affine(len(hu), config, generator).to(hu), list(hu.shape), align_corners=False)
+    share = share or Share(0, len(hu), len(hu))
+    affine = random_affine(share.whole, config, generator)[share.mine].to(hu)
+    each = (share.whole, 1, 1, 1)
+    noise_hu = (config.noise_hu * _uniform(each, 0, 1, generator))[share.mine]
+    offset_hu = _uniform(each, -config.jitter_hu, config.jitter_hu, generator)[share.mine]
+    noise = torch.randn((share.whole, *hu.shape[1:]), generator=generator, device=generator.device)[share.mine]
+    if not len(hu):  # affine_grid takes no empty batch
+        return hu, lesion
+    grid = F.affine_grid(affine, list(hu.shape), align_corners=False)
     hu = F.grid_sample(hu, grid, mode="bilinear", padding_mode="border", align_corners=False)
     lesion = F.grid_sample(lesion, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    noise_hu = config.noise_hu * _uniform((len(hu), 1, 1, 1), 0, 1, generator)
-    offset_hu = _uniform((len(hu), 1, 1, 1), -config.jitter_hu, config.jitter_hu, generator)
-    noise = torch.randn(hu.shape, generator=generator, device=generator.device)
     return hu + (noise * noise_hu + offset_hu).to(hu), lesion
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from genomic_vit.config import ViewConfig
 from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.data.grid import STACK_SLICES, stack_starts
+from genomic_vit.data.shares import SharedBatches
 from genomic_vit.data.slab import Slab
 
 
@@ -94,18 +95,22 @@ class AllStacks(Dataset):
         return _gather(self.slabs, self.labels, [self.stacks[index] for index in indices])
 
 
-def loader(dataset: Dataset, batch_size: int, shuffle: Sequence[int] | None = None) -> DataLoader:
-    """Batches of a dataset of stacks.
+def loader(
+    dataset: Dataset, batch_size: int, shuffle: Sequence[int] | None = None, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """Batches of a dataset of stacks; one process's share of each where several share them.
 
     Args:
         dataset: RandomStacks or AllStacks.
-        batch_size: stacks a batch. A last batch of one is dropped from training: batch norm needs two.
+        batch_size: stacks a batch, of all processes. A last batch of one is dropped from training: batch norm needs
+            two.
         shuffle: numbers that fix a random order; None keeps the order and drops nothing.
+        rank, world: this process, and how many there are. A share may be empty.
     """
-    sampler = None if shuffle is None else FixedShuffle(len(dataset), shuffle)
-    lone = shuffle is not None and len(dataset) > batch_size and len(dataset) % batch_size == 1
+    order = range(len(dataset)) if shuffle is None else FixedShuffle(len(dataset), shuffle)
+    batches = SharedBatches(order, batch_size, rank, world, drop_lone=shuffle is not None)
     own = torch.Generator()  # an iterator draws a seed for workers: not from the generator that dropout draws from
-    return DataLoader(dataset, batch_size, sampler=sampler, generator=own, drop_last=lone, collate_fn=_as_it_is)
+    return DataLoader(dataset, batch_sampler=batches, generator=own, collate_fn=_as_it_is)
 
 
 class FixedShuffle(Sampler[int]):
@@ -130,13 +135,13 @@ class FixedShuffle(Sampler[int]):
 
 def _gather(slabs: Sequence[Slab | PreparedSlab], labels: np.ndarray, stacks: Sequence[tuple[int, int]]) -> Batch:
     """The stacks at (case, start), copied once each from where the slabs lie (memory maps, as a rule)."""
-    shape = (len(stacks), STACK_SLICES, *slabs[stacks[0][0]].geometry.shape[1:])
+    shape = (len(stacks), STACK_SLICES, *slabs[0].geometry.shape[1:])
     hu, lesion = np.empty(shape, np.float32), np.empty(shape, np.bool_)
     for place, (case, start) in enumerate(stacks):
         slab = slabs[case]
         hu[place] = slab.hu[start : start + STACK_SLICES]
         lesion[place] = slab.lesion[start : start + STACK_SLICES]
-    case = np.array([case for case, _ in stacks])
+    case = np.array([case for case, _ in stacks], dtype=np.int64)
     return Batch(
         torch.from_numpy(hu),
         torch.from_numpy(lesion).float(),

@@ -109,8 +109,9 @@ def dense_step(
     """
     heads = attention.shape[1]
     if fusion == "mean" and not discard:
-        small = attention[0, 0].numel() * attention.element_size() < HEAD_BYTES
-        if small or torch.compiler.is_compiling():  # the batch, which the other way walks through, may be symbolic
+        small = attention.shape[-1] ** 2 * attention.element_size() < HEAD_BYTES
+        # the other way walks through the batch, which may be symbolic, or empty
+        if small or torch.compiler.is_compiling() or not len(attention):
             return torch.bmm(row[:, None] / heads, attention.sum(1))[:, 0]
         over_heads = repeat(row / heads, "b n -> b 1 (h n)", h=heads)
         return torch.cat([r @ rearrange(a, "h i j -> (h i) j") for r, a in zip(over_heads, attention, strict=True)])

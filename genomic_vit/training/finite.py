@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import lightning as L
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from genomic_vit.config import UserError
 from genomic_vit.data.datasets import Batch
+from genomic_vit.training import ranks
 
 SHOWN = 20  # names in the message
 
@@ -54,7 +56,7 @@ class StopAtNaN(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: dict, batch: Batch, batch_idx: int
     ) -> None:
-        finite = torch.isfinite(outputs["loss"])
+        finite = ranks.total(torch.isfinite(outputs["loss"]).int()) == ranks.world()  # all processes stop, or none
         arrived = None
         if finite.is_cuda:
             finite, on_device = torch.empty_like(finite, device="cpu", pin_memory=True), finite
@@ -83,9 +85,9 @@ class StopAtNaN(Callback):
     def _judge(self, trainer: L.Trainer, verdict: Verdict) -> None:
         if verdict.finite:
             return
-        cases = verdict.batch.case.tolist()
-        odd = (~torch.isfinite(verdict.batch.hu)).flatten(1).any(dim=1).tolist()
-        spoilt = [self._names[case] for case, is_odd in zip(cases, odd, strict=True) if is_odd]
+        odd = (~torch.isfinite(verdict.batch.hu)).flatten(1).any(dim=1)
+        shares = ranks.gathered((verdict.batch.case.tolist(), verdict.batch.case[odd].tolist()))
+        cases, spoilt = ([self._names[case] for case in chain(*part)] for part in zip(*shares, strict=True))
         found = (
             f"Voxels of {_listed(spoilt)} are not finite: look at it with python -m genomic_vit.doctor, and "
             "prepare into another --cache"
@@ -94,7 +96,7 @@ class StopAtNaN(Callback):
         )
         raise LossError(
             f"{self._place(trainer)}, batch {verdict.number}: the loss is NaN or infinite, and training has stopped. "
-            f"Cases of the batch: {_listed([self._names[case] for case in cases])}. {found}. {_advice(trainer)}"
+            f"Cases of the batch: {_listed(cases)}. {found}. {_advice(trainer)}"
         )
 
     def _place(self, trainer: L.Trainer) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from genomic_vit.config import RunConfig
 from genomic_vit.data.prepare import Cases
 from genomic_vit.models.genomic_vit import GenomicViT
+from genomic_vit.training import ranks
 from genomic_vit.training.average import RecentAverage
+from genomic_vit.training.batch_norm import ShareBatchNorm
 from genomic_vit.training.checkpoints import (
     BestCheckpoint,
     EpochCheckpoint,
@@ -25,20 +26,14 @@ from genomic_vit.training.checkpoints import (
     read_best,
 )
 from genomic_vit.training.finite import StopAtNaN
+from genomic_vit.training.machine import ACCELERATORS, ALONE, Processes, best_device
 from genomic_vit.training.module import StageData, StageModule, positive_weights
 from genomic_vit.training.profile import StepProfiler, TellProfile
+from genomic_vit.training.quiet import quiet
 from genomic_vit.training.stages import Stage, schedule
 from genomic_vit.training.whole import write_text
 
-QUIET = (
-    ".*does not have many workers.*",
-    ".*Checkpoint directory.*exists and is not empty.*",
-    ".*LeafSpec.*",
-    ".*eval mode at the start of training.*",
-    ".*smaller than the logging interval.*",
-)
 log = logging.getLogger(__name__)
-ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
 
 def fit(
@@ -50,6 +45,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     stages: Sequence[Stage] | None = None,
     profile: bool = False,
+    processes: Processes = ALONE,
 ) -> None:
     """Train the network in place through all stages, keeping the best epoch of each.
 
@@ -61,6 +57,7 @@ def fit(
         callbacks: more of Lightning's, such as a progress bar.
         stages: to train; None takes those of the config's mode.
         profile: log where each stage's time went, and write it to profile_STAGE.csv.
+        processes: that call this together, each with the same arguments; see `Together`.
 
     Raises:
         LossError: the loss is no longer finite.
@@ -71,14 +68,17 @@ def fit(
     for index, stage in enumerate(stages):
         checkpoints = folder / "checkpoints" / stage.name
         module = StageModule(model, stage, config, index, positive_weights(train.labels, config.training.balance))
+        if config.training.precision == "64":
+            module.double()  # before the average is made of it
         if not (checkpoints / "done").exists():
             log.info("stage %d of %d, learning: %s", index + 1, len(stages), ", ".join(_learners(model, stage)))
-            watched = StepProfiler() if profile else None
+            data, watched = StageData(train, validation, config, index), StepProfiler() if profile else None
             told = [*callbacks, *([TellProfile(watched, stage, config, folder)] if watched else [])]
-            _fit_stage(module, StageData(train, validation, config, index), stage, config, folder, told, watched)
-            write_text(checkpoints / "done", "")
+            _fit_stage(module, data, stage, config, folder, told, watched, processes)
+            if ranks.rank() == 0:
+                write_text(checkpoints / "done", "")
         module.load_state_dict(read_best(checkpoints)["state_dict"], strict=False)
-    model.requires_grad_(True).eval()
+    model.requires_grad_(True).float().eval()
 
 
 def _learners(model: GenomicViT, stage: Stage) -> list[str]:
@@ -92,15 +92,16 @@ def _fit_stage(
     config: RunConfig,
     folder: Path,
     callbacks: Sequence[Callback],
-    profiler: StepProfiler | None = None,
+    profiler: StepProfiler | None,
+    processes: Processes,
 ) -> None:
     checkpoints, logs = folder / "checkpoints" / stage.name, folder / "logs"
     session = f"session_{len(list((logs / stage.name).glob('session_*')))}"  # a resumed stage keeps its earlier logs
     best, patience = BestCheckpoint(checkpoints), config.training.patience
-    with _quiet():
+    with quiet():
         trainer = L.Trainer(
             accelerator=ACCELERATORS[config.device],
-            devices=1,
+            **_spread(processes, config.device),
             max_epochs=config.training.epochs,
             reload_dataloaders_every_n_epochs=1,
             precision=config.training.precision,
@@ -114,7 +115,7 @@ def _fit_stage(
                 best,
                 EpochCheckpoint(checkpoints),
             ],
-            plugins=[WholeCheckpoints()],
+            plugins=[WholeCheckpoints(), *_shared_layers(processes, config.device)],
             logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
             profiler=profiler,
             num_sanity_val_steps=0,
@@ -134,18 +135,20 @@ def _fit_stage(
     )
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's notes on what was chosen on purpose from the terminal; its other warnings stay."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        with warnings.catch_warnings():
-            for message in QUIET:
-                warnings.filterwarnings("ignore", message)
-            for logger in loggers:
-                logger.setLevel(logging.WARNING)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _spread(processes: Processes, device: str) -> dict:
+    """The trainer's settings for processes that train together. Their batches are shared by `SharedBatches`."""
+    spread = {"devices": processes.devices, "num_nodes": processes.num_nodes, "use_distributed_sampler": False}
+    if processes.strategy == "auto" and processes.world == 1:
+        return spread
+    if processes.strategy == "fsdp":
+        return spread | {"strategy": "fsdp", "sync_batchnorm": True}
+    # buffers are batch norm's statistics, which every process works out alike: no need to send them at each step
+    return spread | {
+        "strategy": DDPStrategy(forward_sync_buffers=False),
+        "sync_batchnorm": best_device(device).type == "cuda",
+    }
+
+
+def _shared_layers(processes: Processes, device: str) -> list[ShareBatchNorm]:
+    """Batch norm over all processes where Lightning's own, torch's SyncBatchNorm, cannot run."""
+    return [ShareBatchNorm()] if processes.world > 1 and best_device(device).type != "cuda" else []

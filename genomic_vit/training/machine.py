@@ -2,13 +2,94 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from genomic_vit.config import TrainingConfig, UserError
+
+ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}  # our names of devices, and Lightning's
 
 
 class MachineError(UserError):
     """This machine cannot train as asked; the message says what was asked, what there is, and what to do."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train together, one a device. What they make does not depend on it, so it is no config.
+
+    Args:
+        devices: on each machine.
+        num_nodes: machines; on all of them the command is started by SLURM, torchrun or hand, as Lightning has it.
+        strategy: of Lightning; auto takes one process alone, or ddp.
+    """
+
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+
+    @property
+    def world(self) -> int:
+        """All of them."""
+        return self.devices * self.num_nodes
+
+
+ALONE = Processes()
+
+
+def best_device(name: str) -> torch.device:
+    """The torch device of a config's or command's `device`; auto takes CUDA, then MPS, then the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def check_processes(processes: Processes, training: TrainingConfig, device: torch.device) -> None:
+    """Raise MachineError unless this machine has the devices, and the cluster its variables."""
+    for word, value in (("--devices", processes.devices), ("--num-nodes", processes.num_nodes)):
+        if value < 1:
+            raise MachineError(f"{word} is {value}; it must be at least 1.")
+    there = {"cuda": torch.cuda.device_count, "cpu": os.cpu_count}.get(device.type, lambda: 1)() or 1
+    if processes.devices > there:
+        kind = {"cuda": "GPU(s)", "cpu": "CPU core(s)"}.get(device.type, f"{device.type} device(s)")
+        raise MachineError(
+            f"--devices {processes.devices}: this machine has {there} {kind}; take --devices {there}, or another "
+            "--device."
+        )
+    if processes.num_nodes > 1 and not _started_on_nodes():
+        raise MachineError(
+            f"--num-nodes {processes.num_nodes}: nothing says where the other machines are. Start the command on each "
+            "of them with srun (SLURM) or torchrun, or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each."
+        )
+    if processes.world > training.batch_size:
+        raise MachineError(
+            f"training.batch_size is {training.batch_size}, of all {processes.world} processes together; give each at "
+            f"least one stack: --training.batch_size {processes.world} or more, or fewer --devices."
+        )
+    if processes.strategy == "fsdp":
+        _check_fsdp(training, device)
+
+
+def _started_on_nodes() -> bool:
+    by_hand = "MASTER_ADDR" in os.environ and "NODE_RANK" in os.environ
+    return by_hand or SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
+
+
+def _check_fsdp(training: TrainingConfig, device: torch.device) -> None:
+    if device.type != "cuda":
+        raise MachineError(f"--strategy fsdp needs GPUs, and this run is on a {device.type}; take ddp, or auto.")
+    if training.average or training.clip is not None:
+        raise MachineError(
+            f"--strategy fsdp, as Lightning has it, can neither average weights (training.average is "
+            f"{training.average:g}) nor clip gradients by norm (training.clip is {training.clip}); set "
+            "--training.average 0 --training.clip null, or take ddp."
+        )
 
 
 def check_arithmetic(training: TrainingConfig, device: torch.device) -> None:

@@ -18,6 +18,7 @@ from genomic_vit.data.datasets import AllStacks, Batch, RandomStacks, loader, wi
 from genomic_vit.data.grid import to_grid
 from genomic_vit.data.prepare import Cases
 from genomic_vit.models.genomic_vit import GenomicViT
+from genomic_vit.training import ranks
 from genomic_vit.training.losses import StageOutput, Truth, masked_bce
 from genomic_vit.training.stages import Stage, look
 
@@ -25,7 +26,8 @@ from genomic_vit.training.stages import Stage, look
 class StageData(L.LightningDataModule):
     """Training stacks drawn anew each epoch, and all validation stacks.
 
-    Every draw depends on (seed, stage, epoch, case) alone, so a resumed run sees what the whole run would have seen.
+    Every draw depends on (seed, stage, epoch, case) alone, so a resumed run sees what the whole run would have seen,
+    and several processes see together what one would.
     """
 
     def __init__(
@@ -41,13 +43,19 @@ class StageData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         draw = (self.config.seed, self.stage, self.trainer.current_epoch)
         return loader(
-            RandomStacks(self.train.slabs, self.train.labels, seed=draw), self.config.training.batch_size, shuffle=draw
+            RandomStacks(self.train.slabs, self.train.labels, seed=draw),
+            self.config.training.batch_size,
+            draw,
+            ranks.rank(),
+            ranks.world(),
         )
 
     def val_dataloader(self) -> DataLoader:
         return loader(
             AllStacks(self.validation.slabs, self.validation.labels, self.config.view),
             4 * self.config.training.batch_size,
+            rank=ranks.rank(),
+            world=ranks.world(),
         )
 
 
@@ -80,36 +88,38 @@ class StageModule(L.LightningModule):
             part.train(name in self.stage.learns)
         seed = int(np.random.SeedSequence([self.config.seed, self.index, self.current_epoch]).generate_state(1)[0])
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        torch.manual_seed(seed)  # dropout draws from the global generator
+        torch.manual_seed(seed + ranks.rank())  # dropout draws from the global generator, each process its own masks
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        share = self.trainer.train_dataloader.batch_sampler.share(number)
         with self.section("augment"):
-            hu, lesion = augment(batch.hu, batch.lesion, self.config.augment, self.generator)
+            hu, lesion = augment(batch.hu, batch.lesion, self.config.augment, self.generator, share)
         output, lesion = self._look_to_learn(hu, lesion, batch.case)
         truth = Truth(batch.labels, lesion, self.positive_weight)
         parts = {loss.__name__: (weight, loss(output, truth)) for weight, loss in self.stage.losses}
         total = sum(weight * value for weight, value in parts.values())
-        self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(hu))
-        for name, (_weight, value) in parts.items():
-            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(hu))
+        for name, value in {"loss": total, **{name: value for name, (_, value) in parts.items()}}.items():
+            self.log(
+                name, value, prog_bar=name == "loss", on_step=False, on_epoch=True,
+                batch_size=share.whole, sync_dist=True,
+            )  # fmt: skip
         return total
 
     def validation_step(self, batch: Batch, _: int) -> None:
         output, _ = self._look(batch.hu, batch.lesion, batch.case)
         logits = getattr(output, self.stage.judged_by)
-        self._judged.append((torch.sigmoid(logits.float()), batch.labels, batch.case))
+        self._judged.append((torch.sigmoid(logits.to(batch.labels.dtype)), batch.labels, batch.case))
 
     def on_validation_epoch_end(self) -> None:
-        """Score the cases, each by the mean probability of its stacks."""
-        probability, labels, case = (torch.cat(part) for part in zip(*self._judged, strict=True))
+        """Score the cases, each by the mean probability of its stacks, whichever processes looked at them."""
+        mine = [torch.cat(part).cpu() for part in zip(*self._judged, strict=True)]
         self._judged.clear()
+        probability, labels, case = (torch.cat(part) for part in zip(*ranks.gathered(mine), strict=True))
         count = torch.bincount(case).unsqueeze(1)
-        mean = (
-            torch.zeros(len(count), probability.shape[1], device=self.device).index_add_(0, case, probability) / count
-        )
+        mean = probability.new_zeros(len(count), probability.shape[1]).index_add_(0, case, probability) / count
         truth = torch.empty_like(mean).index_copy_(0, case, labels)
-        loss = masked_bce(torch.logit(mean, eps=1e-6), truth, self.positive_weight)
-        self.log("val_loss", loss, prog_bar=True)
+        loss = masked_bce(torch.logit(mean, eps=1e-6), truth, self.positive_weight.cpu())
+        self.log("val_loss", loss.to(self.device), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> dict:
         training = self.config.training

@@ -1,0 +1,126 @@
+"""What processes that train together do once for all of them, and how they are started."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import lightning as L
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from genomic_vit.config import UserError
+from genomic_vit.training.machine import ACCELERATORS, MachineError, Processes
+from genomic_vit.training.quiet import quiet
+
+PREPARING = timedelta(days=7)  # how long the others wait at most, while the first prepares
+Result = TypeVar("Result")
+
+
+class Together:
+    """This process among those that train together.
+
+    SLURM and torchrun start all of them; otherwise the first starts the others of its machine, by the command it was
+    started with itself, and only once there is something to train on. Those find here that they are not the first.
+
+    Args:
+        processes: how many.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        MachineError: they cannot be started as asked.
+    """
+
+    def __init__(self, processes: Processes, device: str) -> None:
+        self._fabric: L.Fabric | None = None
+        self._control: dist.ProcessGroup | None = None
+        self._num_nodes = processes.num_nodes
+        if processes.world == 1:
+            return
+        try:
+            with quiet():
+                self._fabric = L.Fabric(
+                    accelerator=ACCELERATORS[device],
+                    devices=processes.devices,
+                    num_nodes=processes.num_nodes,
+                    strategy="ddp",
+                )
+        except (ValueError, RuntimeError, MisconfigurationException) as cause:
+            raise _cannot(cause) from cause
+        if not self.first:
+            logging.getLogger("genomic_vit").setLevel(logging.ERROR)  # said once is enough
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prepares, writes and tests."""
+        return self._fabric is None or self._fabric.global_rank == 0
+
+    def once(self, work: Callable[[], Result]) -> Result:
+        """What `work` gives in the first process, told to all; the others wait for it, and end where it fails.
+
+        Raises:
+            whatever `work` raises, in the first process.
+            SystemExit: 0, in the others.
+            MachineError: the processes cannot be started.
+        """
+        if self._fabric is None:
+            return work()
+        if not self.first or _all_are_started():
+            self._join()
+        told: list = [None]
+        if self.first:
+            try:
+                told = [(work(),)]
+            except BaseException:
+                if self._control is not None:
+                    dist.broadcast_object_list(told, group=self._control)
+                raise
+            if self._control is None:
+                self._join()
+        dist.broadcast_object_list(told, group=self._control)
+        if told[0] is None:
+            raise SystemExit(0)  # the first says why
+        return told[0][0]
+
+    def on_other_nodes(self, work: Callable[[], object]) -> None:
+        """`work` in one process of every machine but the first, whose folders may not be the first's; the others wait.
+
+        Raises:
+            UserError: of `work`, where it fails; and in the first process.
+            SystemExit: 0, in the others.
+        """
+        if self._fabric is None or self._num_nodes == 1:
+            return
+        problem = None
+        if self._fabric.local_rank == 0 and not self.first:
+            try:
+                work()
+            except UserError as found:
+                problem = f"machine {self._fabric.node_rank}: {found}"
+        problems: list[str | None] = [None] * self._fabric.world_size
+        dist.all_gather_object(problems, problem, group=self._control)
+        if any(problems):
+            if self.first:
+                raise MachineError("; ".join(problem for problem in problems if problem))
+            raise SystemExit(0)
+
+    def _join(self) -> None:
+        try:
+            with quiet():
+                self._fabric.launch()
+        except (ValueError, MisconfigurationException) as cause:
+            raise _cannot(cause) from cause
+        self._control = dist.new_group(backend="gloo", timeout=PREPARING)
+
+
+def _all_are_started() -> bool:
+    """Whether someone else (SLURM, torchrun, a first process) starts the processes."""
+    by_first = LightningEnvironment().creates_processes_externally
+    return by_first or SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
+
+
+def _cannot(cause: Exception) -> MachineError:
+    return MachineError(f"the processes cannot be started as asked: {' '.join(str(cause).split())}")
