@@ -220,7 +220,7 @@ class TrainingConfig:
         epochs: most epochs of one stage.
         patience: epochs without a better validation loss before a stage stops early, its learning rate still high;
             null lets it anneal. The epoch with the best validation loss is kept either way.
-        batch_size: stacks in a batch.
+        batch_size: stacks in a batch, those of all processes together.
         accumulate: batches whose mean gradient makes one step; the last step of an epoch may have fewer.
         clip: largest norm of the gradient, a longer one is shortened to it; null never does.
         precision: 32, or the arithmetic of the products in training (bf16-mixed; on GPUs also 16-mixed); weights,
