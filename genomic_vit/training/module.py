@@ -128,7 +128,7 @@ class StageModule(L.LightningModule):
         optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=training.learning_rate,
-            fused=training.precision != "16-mixed",  # there Lightning clips what the fused step would unscale itself
+            fused=not (training.precision.endswith("-mixed") and training.clip),  # Lightning clips no such there
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
