@@ -2,8 +2,10 @@
 
 import csv
 import logging
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -85,15 +87,17 @@ def test_the_peak_is_that_of_products():
     assert 1e9 < matrix_peak(torch.device("cpu"), torch.float32, tries=1) < 1e14
 
 
-def test_a_stage_tells_where_its_time_went(tmp_path, caplog):
+@pytest.mark.parametrize(("precision", "kind"), [("32", "float32"), ("bf16-mixed", "bfloat16")])
+def test_a_stage_tells_where_its_time_went(precision, kind, tmp_path, caplog):
+    config = replace(CONFIG, training=replace(CONFIG.training, precision=precision))
     geometry = grid_of(spacing_mm=(1.25, 0.7, 0.7), shape=(40, 80, 80))
     slab = cut_slab(chest(geometry), ball(geometry), SlabConfig(tile_px=16))
     labels, names = (np.arange(8) % 2)[:, None].astype(float), [str(number) for number in range(8)]
     cases = Cases([slab] * 8, labels, names)
     torch.manual_seed(0)
     with caplog.at_level(logging.INFO):
-        fit(build_model(CONFIG), cases, cases, CONFIG, tmp_path, profile=True)
-    assert "stage vit: 4 steps in" in caplog.text and "of one large matrix product (float32 on cpu" in caplog.text
+        fit(build_model(config), cases, cases, config, tmp_path, profile=True)
+    assert "stage vit: 4 steps in" in caplog.text and f"of one large matrix product ({kind} on cpu" in caplog.text
     for stage in ("vit", "cnn"):
         with (tmp_path / f"profile_{stage}.csv").open() as file:
             rows = {row["part"]: float(row["seconds"]) for row in csv.DictReader(file)}
