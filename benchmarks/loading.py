@@ -23,6 +23,7 @@ from genomic_vit.config import RunConfig, SlabConfig
 from genomic_vit.data.augment import augment
 from genomic_vit.data.datasets import Batch, RandomStacks, loader
 from genomic_vit.data.entry import PreparedSlab, forget_maps, write_entry
+from genomic_vit.data.shares import share_of
 from genomic_vit.data.slab import Slab
 from genomic_vit.imaging.geometry import Geometry
 from genomic_vit.models.genomic_vit import build_model
@@ -79,7 +80,7 @@ def measure(device: torch.device, tile_px: int, cases: int, epochs: int, folder:
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)
-        module.training_step(moved(batch), 0).backward()
+        module.learn(moved(batch), share_of(len(batch.hu), 0, 1)).backward()
         optimizer.step()
 
     held = moved(next(iter(batches(0))))

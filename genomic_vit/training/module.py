@@ -17,6 +17,7 @@ from genomic_vit.data.augment import augment
 from genomic_vit.data.datasets import AllStacks, Batch, RandomStacks, loader, window
 from genomic_vit.data.grid import to_grid
 from genomic_vit.data.prepare import Cases
+from genomic_vit.data.shares import Share
 from genomic_vit.models.genomic_vit import GenomicViT
 from genomic_vit.training import ranks
 from genomic_vit.training.losses import StageOutput, Truth, masked_bce
@@ -91,7 +92,10 @@ class StageModule(L.LightningModule):
         torch.manual_seed(seed + ranks.rank())  # dropout draws from the global generator, each process its own masks
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
-        share = self.trainer.train_dataloader.batch_sampler.share(number)
+        return self.learn(batch, self.trainer.train_dataloader.batch_sampler.share(number))
+
+    def learn(self, batch: Batch, share: Share) -> Tensor:
+        """The loss of this process's share of a batch, on the graph."""
         with self.section("augment"):
             hu, lesion = augment(batch.hu, batch.lesion, self.config.augment, self.generator, share)
         output, lesion = self._look_to_learn(hu, lesion, batch.case)
