@@ -34,12 +34,14 @@ from genomic_vit.imaging.write import write_volume
 from genomic_vit.models.diagnostics import describe_diagnostics, joined
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
+from genomic_vit.training.checkpoints import can_continue
 from genomic_vit.training.finite import LossError
 from genomic_vit.training.fit import fit
 from genomic_vit.training.lock import locked, no_room_said
 from genomic_vit.training.machine import ALONE, Processes, best_device, check_arithmetic, check_processes
 from genomic_vit.training.run_folder import RunError, RunFolder, write_predictions
 from genomic_vit.training.split_file import check_split
+from genomic_vit.training.stages import schedule
 from genomic_vit.training.together import Together
 from genomic_vit.training.whole import write_text
 
@@ -165,6 +167,7 @@ def _begin(
     split = split_cohort(prepared.cohort, config.split, config.seed)
     if going_on:
         check_split(folder.split, prepared, split)
+        folder.compare_environment()
     else:
         folder.start(config, prepared, split, pretrained)
     return folder, prepared, split, model
@@ -366,11 +369,13 @@ def _read_as(config: RunConfig, reading: Mapping[str, object]) -> RunConfig:
 def _initial_model(config: RunConfig, resumed: RunFolder | None) -> tuple[GenomicViT, PretrainedReport | None]:
     """The network as a run begins, its ViT pretrained where the config asks for it.
 
-    A resumed run that has a checkpoint takes everything from there; one stopped before its first begins again.
+    A resumed run that has a sound checkpoint takes everything from there; one that has not begins again.
     """
     torch.manual_seed(config.seed)
     model = build_model(config)
-    if config.model.pretrained is None or (resumed and resumed.has_checkpoints()):
+    if config.model.pretrained is None or (
+        resumed and can_continue(resumed.checkpoints(schedule(config.mode, config.training)[0].name))
+    ):
         return model, None
     report = load_pretrained(model.vit, config.model.pretrained)
     if resumed:

@@ -112,6 +112,16 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_aloud(how, run, 
     assert written(run) == written(whole)
 
 
+def test_with_no_sound_checkpoint_a_pretrained_run_begins_with_its_file_again(given, whole, tmp_path):
+    given = [*given, "--model.pretrained", str(whole / "model.safetensors")]
+    assert train([*given, "--out", str(tmp_path / "whole")]) == 0
+    with stopping_at(3):
+        train([*given, "--out", str(tmp_path / "run")])
+    spoil(tmp_path / "run/checkpoints/joint/epoch_0.ckpt", "cut")
+    assert train([*given, "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert written(tmp_path / "run") == written(tmp_path / "whole")
+
+
 def test_with_no_sound_checkpoint_the_stage_begins_again(run, given, whole, caplog):
     for path in (run / "checkpoints/joint").glob("epoch_*.ckpt"):
         spoil(path, "cut")
@@ -203,6 +213,29 @@ def test_a_run_or_cache_folder_below_a_file(given, tmp_path, capsys):
     assert train([*given, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "file/cache")]) == 2
     assert "prepared slabs cannot be kept here (Not a directory)" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "run").exists()
+
+
+def test_another_cohort_is_refused_before_anything_is_trained(run, given, whole, tmp_path, capsys):
+    manifest = Path(given[given.index("--data") + 1])
+    text = manifest.read_text()
+    lines = text.splitlines()
+    try:
+        manifest.write_text("\n".join(lines[:-1]) + "\n")
+        assert train([*given, "--out", str(run), "--resume"]) == 2
+        name = lines[-1].split(",")[0]
+        said = capsys.readouterr().err
+        assert f"error: {run}: cannot resume with another cohort: 1 case ({name}) gone" in said
+    finally:
+        manifest.write_text(text)
+    assert train([*given, "--out", str(run), "--resume"]) == 0
+    assert written(run) == written(whole)
+
+
+def test_another_environment_is_told(run, given, caplog):
+    file = run / "environment.json"
+    file.write_text(file.read_text().replace(f'"torch": "{torch.__version__}', '"torch": "1.0'))
+    assert train([*given, "--out", str(run), "--resume"]) == 0
+    assert f"began with torch 1.0, now {torch.__version__}; it goes on, but may not end bit for bit" in caplog.text
 
 
 def test_a_complete_run_says_so_and_gives_its_metrics(run, given, whole, capsys, caplog, monkeypatch):

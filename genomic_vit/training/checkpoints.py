@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from genomic_vit.config import UserError
 from genomic_vit.training.whole import written_whole
 
-BEST, EPOCH = "best.ckpt", re.compile(r"epoch_(\d+)\.ckpt")
+BEST, DONE, EPOCH = "best.ckpt", "done", re.compile(r"epoch_(\d+)\.ckpt")
 CHECKSUM, CHUNK = 4, 1 << 24  # bytes: CRC-32 after the archive that torch.save made, which readers of it pass over
 KEPT = 2  # the last, and the one before it should the last be damaged
 log = logging.getLogger(__name__)
@@ -159,6 +159,11 @@ def last_sound(folder: Path) -> Path | None:
         return None
     read_best(folder)
     return sound[0][1]
+
+
+def can_continue(folder: Path) -> bool:
+    """Whether a stage is done, or was trained far enough not to begin again."""
+    return (folder / DONE).is_file() or any(damage(path) is None for path in folder.glob("epoch_*.ckpt"))
 
 
 def read_best(folder: Path) -> dict[str, Any]:

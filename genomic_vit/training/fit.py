@@ -18,6 +18,7 @@ from genomic_vit.training import ranks
 from genomic_vit.training.average import RecentAverage
 from genomic_vit.training.batch_norm import ShareBatchNorm
 from genomic_vit.training.checkpoints import (
+    DONE,
     BestCheckpoint,
     EpochCheckpoint,
     Patience,
@@ -70,13 +71,13 @@ def fit(
         module = StageModule(model, stage, config, index, positive_weights(train.labels, config.training.balance))
         if config.training.precision == "64":
             module.double()  # before the average is made of it
-        if not (checkpoints / "done").exists():
+        if not (checkpoints / DONE).exists():
             log.info("stage %d of %d, learning: %s", index + 1, len(stages), ", ".join(_learners(model, stage)))
             data, watched = StageData(train, validation, config, index), StepProfiler() if profile else None
             told = [*callbacks, *([TellProfile(watched, stage, config, folder)] if watched else [])]
             _fit_stage(module, data, stage, config, folder, told, watched, processes)
             if ranks.rank() == 0:
-                write_text(checkpoints / "done", "")
+                write_text(checkpoints / DONE, "")
         module.load_state_dict(read_best(checkpoints)["state_dict"], strict=False)
     model.requires_grad_(True).float().eval()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import platform
 import shutil
 from importlib.metadata import version
@@ -24,6 +25,8 @@ from genomic_vit.models.pretrained import PretrainedReport
 from genomic_vit.training.lock import is_trace
 from genomic_vit.training.split_file import write_csv, write_split
 from genomic_vit.training.whole import write_text, written_whole
+
+log = logging.getLogger(__name__)
 
 
 class RunError(UserError):
@@ -65,9 +68,9 @@ class RunFolder:
         """Whether all is there that a run writes before it trains."""
         return self.config.is_file() and self.split.is_file()
 
-    def has_checkpoints(self) -> bool:
-        """Whether any stage was trained far enough to be continued."""
-        return any(self.path.glob("checkpoints/*/epoch_*.ckpt"))
+    def checkpoints(self, stage: str) -> Path:
+        """Folder of a stage's."""
+        return self.path / "checkpoints" / stage
 
     def read_metrics(self) -> dict | None:
         """Metrics of a run that is complete; None where it is not."""
@@ -75,6 +78,17 @@ class RunFolder:
             return json.loads(self.metrics.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+    def compare_environment(self) -> None:
+        """Warn where versions or machine are not those that the run began with."""
+        began, now = json.loads(self.environment.read_text(encoding="utf-8")), environment()
+        differ = [f"{name} {began[name]}, now {now[name]}" for name in now if began.get(name, now[name]) != now[name]]
+        if differ:
+            log.warning(
+                "%s: began with %s; it goes on, but may not end bit for bit as it would have",
+                self.path,
+                "; ".join(differ),
+            )
 
     def check_pretrained(self, report: PretrainedReport) -> None:
         """Raise RunError unless `report` is of the very file that the run began with."""
