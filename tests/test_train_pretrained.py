@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(change, message
 def test_stopped_before_its_first_checkpoint_a_run_begins_with_the_same_file_again(
     given, weights, tmp_path, monkeypatch, capsys
 ):
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     file = tmp_path / "vit.pth"
