@@ -18,7 +18,7 @@ from genomic_vit.models.streamed import Fusion, fuse_heads, share_out, streamed_
 Method = Literal["auto", "dense", "streamed"]
 Layer = AttentionMap | Float[Tensor, "b h n n"]
 Shares = float | Sequence[float] | Float[Tensor, ""] | Float[Tensor, " l"]
-HEAD_BYTES = 2**20  # below it the heads' matrices are summed before the product, from it on stacked upon each other
+HEAD_BYTES = 2**22  # a matrix larger than this is multiplied head by head, a smaller one after the heads are summed
 
 
 def attention_rollout(
@@ -113,8 +113,8 @@ def dense_step(
         # the other way walks through the batch, which may be symbolic, or empty
         if small or torch.compiler.is_compiling() or not len(attention):
             return torch.bmm(row[:, None] / heads, attention.sum(1))[:, 0]
-        over_heads = repeat(row / heads, "b n -> b 1 (h n)", h=heads)
-        return torch.cat([r @ rearrange(a, "h i j -> (h i) j") for r, a in zip(over_heads, attention, strict=True)])
+        over_heads = repeat(row / heads, "b n -> b h 1 n", h=heads)
+        return torch.cat([torch.bmm(r, a).sum(0) for r, a in zip(over_heads, attention, strict=True)])
     fused = fuse_heads(attention, fusion)
     if discard:
         fused = drop_smallest(fused, discard, kept)
