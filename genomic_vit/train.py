@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from genomic_vit.cli import parse, progress_bar, run_command, run_config_parser
-from genomic_vit.config import RunConfig
+from genomic_vit.config import ConfigError, RunConfig
 
 USAGE = """python -m genomic_vit.train --mode joint|staged [--config FILE] [--data MANIFEST.csv] [--target NAME[,NAME]]
                                    [--out RUN] [--resume | --overwrite] [--skip-bad] [--SETTING VALUE ...]"""
@@ -51,6 +51,8 @@ def train(argv: list[str]) -> None:
     from genomic_vit.training.machine import Processes
 
     config = RunConfig(**{name: getattr(options, name) for name in RunConfig.__dataclass_fields__})
+    if options.resume and not options.out:
+        raise ConfigError(f"--resume needs --out, the folder of the run to continue{_unfinished(Path('runs'))}.")
     out = Path(options.out or f"runs/{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}")
     try:
         result = train_run(
@@ -80,6 +82,13 @@ def train(argv: list[str]) -> None:
     scan, lesion = result.example
     predict = [*(["--lesion", str(lesion)] if str(lesion) else []), "--out", str(result.folder / "predict")]
     print(f"try next: {shlex.join([sys.executable, '-m', 'genomic_vit.predict', str(out), str(scan), *predict])}")
+
+
+def _unfinished(runs: Path) -> str:
+    """Runs that could be meant, newest last, in words."""
+    begun = [path.parent for path in runs.glob("*/split.csv") if not (path.parent / "metrics.json").exists()]
+    begun.sort(key=lambda run: (run / "split.csv").stat().st_mtime)
+    return f"; not complete here: {', '.join(map(str, begun))}" if begun else ""
 
 
 if __name__ == "__main__":

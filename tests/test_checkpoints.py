@@ -215,6 +215,34 @@ def test_a_run_or_cache_folder_below_a_file(given, tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "run").exists()
 
 
+def test_overwriting_may_be_stopped_halfway(given, whole, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+
+    known = shutil.rmtree
+
+    def stop(path, *others, **named):
+        if Path(path).parent == run:
+            raise Stopped
+        known(path, *others, **named)
+
+    monkeypatch.setattr(shutil, "rmtree", stop)
+    with pytest.raises(Stopped):
+        train([*given, "--out", str(run), "--overwrite"])
+    assert (run / "config.yaml").exists() and not (run / "split.csv").exists()  # a run's folder, of no run that began
+    monkeypatch.undo()
+    assert train([*given, "--out", str(run), "--resume"]) == 0
+    assert written(run) == written(whole)
+
+
+def test_resume_asks_which_run(run, given, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train([*given, "--resume"]) == 2
+    assert "--resume needs --out, the folder of the run to continue.\n" in capsys.readouterr().err
+    shutil.move(run, tmp_path / "runs/joint-20260102-030405")
+    assert train([*given, "--resume"]) == 2
+    assert "continue; not complete here: runs/joint-20260102-030405.\n" in capsys.readouterr().err
+
+
 def test_another_cohort_is_refused_before_anything_is_trained(run, given, whole, tmp_path, capsys):
     manifest = Path(given[given.index("--data") + 1])
     text = manifest.read_text()
