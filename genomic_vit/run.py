@@ -35,7 +35,6 @@ from genomic_vit.models.diagnostics import describe_diagnostics, joined
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
 from genomic_vit.training.checkpoints import can_continue
-from genomic_vit.training.finite import LossError
 from genomic_vit.training.fit import fit
 from genomic_vit.training.lock import locked, no_room_said
 from genomic_vit.training.machine import ALONE, Processes, best_device, check_arithmetic, check_processes
@@ -124,13 +123,8 @@ def train_run(
         folder, prepared, split, model = begun
         together.on_other_nodes(prepared_cohort)
         train, validation = (prepared.some(part) for part in (split.train, split.validation))
-        try:
-            profile = profile and together.first
+        with together.said_once():
             fit(model, train, validation, config, folder.path, shown, profile=profile, processes=processes)
-        except (LossError, KeyboardInterrupt):
-            if together.first:
-                raise
-            return None  # what happened to all is said once
         if not together.first:
             return None
         folder.save_model(model)

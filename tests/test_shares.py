@@ -17,6 +17,7 @@ from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.training import ranks
 from genomic_vit.training.batch_norm import ShareBatchNorm, SharedBatchNorm2d
 from genomic_vit.training.losses import Truth, heat_on_lesion, masked_bce
+from genomic_vit.training.module import StageModule
 from genomic_vit.training.stages import look, schedule
 
 WORLD = 2
@@ -55,6 +56,18 @@ def test_a_stack_is_augmented_alike_in_whichever_share():
         once = torch.Generator().manual_seed(3)
         augment(hu, lesion, AugmentConfig(), once)
         assert torch.equal(generator.get_state(), once.get_state())  # the next batch's draws are in step too
+
+
+def test_each_process_drops_out_its_own_but_draws_the_same_augmentation(monkeypatch):
+    config = from_tree({}, "here")
+    module = StageModule(build_model(config), schedule("joint", config.training)[0], config, 0, torch.ones(1))
+    masks, draws = [], []
+    for rank in (0, 1):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        module.on_train_epoch_start()
+        masks.append(torch.rand(8))
+        draws.append(torch.rand(8, generator=module.generator))
+    assert not torch.equal(*masks) and torch.equal(*draws)
 
 
 def batch():

@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,25 @@ def test_a_loss_that_is_not_finite_stops_both_and_is_said_once(given, tmp_path):
     assert done.stderr.count("the loss is NaN or infinite") == 1 and "Traceback" not in done.stderr
     assert re.search(r"Cases of the batch: (\w+, ){4}\w+\.", done.stderr)  # those of both
     assert not list((tmp_path / "run").glob("checkpoints/*/*.ckpt"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("whom", ["first", "other"])
+def test_a_process_that_is_ended_ends_all_and_says_how_to_go_on(whom, given, tmp_path):
+    run = tmp_path / "run"
+    words = [*given, "--out", str(run), "--training.epochs", "500", "--devices", "2"]
+    command, root = [sys.executable, "-m", "genomic_vit.train", *words], Path(__file__).parents[1]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+    deadline = time.monotonic() + 200
+    while not list(run.glob("checkpoints/joint/epoch_*.ckpt")):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    others = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+    os.kill(first.pid if whom == "first" else int(others[0]), signal.SIGTERM if whom == "first" else signal.SIGKILL)
+    said = first.communicate(timeout=120)[1]
+    assert first.returncode == (130 if whom == "first" else 2), said[-2000:]
+    assert ("--resume" in said) and "Traceback" not in said
+    assert ("another process of this training has ended" in said) == (whom == "other")
 
 
 @pytest.mark.long

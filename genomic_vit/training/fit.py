@@ -32,6 +32,7 @@ from genomic_vit.training.module import StageData, StageModule, positive_weights
 from genomic_vit.training.profile import StepProfiler, TellProfile
 from genomic_vit.training.quiet import quiet
 from genomic_vit.training.stages import Stage, schedule
+from genomic_vit.training.together import TermAsInterrupt
 from genomic_vit.training.whole import write_text
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ def _fit_stage(
             callbacks=[
                 RecentAverage(config.training.average),
                 StopAtNaN(data.train.names),
+                *([TermAsInterrupt()] if processes.world > 1 else []),
                 *([Patience("val_loss", patience=patience)] if patience else []),
                 *callbacks,
                 best,

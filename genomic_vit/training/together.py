@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -11,8 +14,10 @@ import lightning as L
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
 
 from genomic_vit.config import UserError
+from genomic_vit.training.finite import LossError
 from genomic_vit.training.machine import ACCELERATORS, MachineError, Processes
 from genomic_vit.training.quiet import quiet
 
@@ -107,6 +112,31 @@ class Together:
                 raise MachineError("; ".join(problem for problem in problems if problem))
             raise SystemExit(0)
 
+    @contextmanager
+    def said_once(self) -> Iterator[None]:
+        """Of what ends the training in all processes, only the first speaks.
+
+        Raises:
+            LossError, KeyboardInterrupt: as the block does, in the first process.
+            MachineError: in the first, where another process is gone.
+            SystemExit: 0, in the others.
+        """
+        try:
+            yield
+        except (LossError, KeyboardInterrupt):
+            if self.first:
+                raise
+            raise SystemExit(0) from None
+        except RuntimeError as cause:
+            if self._fabric is None or not (isinstance(cause, dist.DistError) or "gloo" in str(cause)):
+                raise
+            if self.first:
+                raise MachineError(
+                    "another process of this training has ended (killed, or out of memory), and so has this one. What "
+                    "was written is whole: give the same command again with --resume."
+                ) from cause
+            raise SystemExit(0) from None
+
     def _join(self) -> None:
         try:
             with quiet():
@@ -114,6 +144,18 @@ class Together:
         except (ValueError, MisconfigurationException) as cause:
             raise _cannot(cause) from cause
         self._control = dist.new_group(backend="gloo", timeout=PREPARING)
+
+
+class TermAsInterrupt(Callback):
+    """SIGTERM ends the training as Ctrl-C does.
+
+    With several processes Lightning 2.6 answers it with a broadcast that the others know nothing of, and all hang.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After Lightning has set its own answer; when it ends, it puts back what was there before."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _all_are_started() -> bool:
