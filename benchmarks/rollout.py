@@ -96,7 +96,9 @@ def op_table(repeats: int) -> list[str]:
 class Floor(Rollout):
     """No rollout at all: the heat is even."""
 
-    def forward(self, attention: tuple[AttentionMap, ...], prefix_tokens: int) -> torch.Tensor:
+    def forward(
+        self, attention: tuple[AttentionMap, ...], prefix_tokens: int, check: bool | None = None
+    ) -> torch.Tensor:
         q = attention[0].q
         return q.new_ones(q.shape[0], q.shape[2] - prefix_tokens)
 
@@ -104,7 +106,9 @@ class Floor(Rollout):
 class FullMatrix(Rollout):
     """The product of all matrices, through autograd."""
 
-    def forward(self, attention: tuple[AttentionMap, ...], prefix_tokens: int) -> torch.Tensor:
+    def forward(
+        self, attention: tuple[AttentionMap, ...], prefix_tokens: int, check: bool | None = None
+    ) -> torch.Tensor:
         return full_product([layer.dense() for layer in attention])
 
 
