@@ -1,0 +1,88 @@
+"""On a GPU the same comes out as on a CPU. Skipped where there is none."""
+
+import json
+
+import pytest
+import torch
+
+from genomic_vit import ViT, attention_rollout
+from genomic_vit.config import from_tree
+from genomic_vit.models.genomic_vit import build_model
+from genomic_vit.predict import main as predict
+from genomic_vit.train import main as train
+from genomic_vit.training.losses import Truth
+from genomic_vit.training.profile import matrix_peak
+from genomic_vit.training.stages import look, schedule
+
+DEVICE = "cuda"
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+CONFIG = from_tree({"slab": {"tile_px": 16}, "vit": {"width": 32, "depth": 3, "heads": 4, "dropout": 0.0}}, "here")
+
+
+def step(device, dtype=torch.float64, precision=None):
+    """Loss and gradients of one joint step on the CPU's weights and grids."""
+    torch.manual_seed(0)
+    model = build_model(CONFIG).to(dtype)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    grid, lesion = torch.rand(4, 1, 48, 48, dtype=dtype), (torch.rand(4, 1, 48, 48) > 0.9).to(dtype)
+    truth = Truth(torch.tensor([[1.0], [0.0], [1.0], [float("nan")]], dtype=dtype), lesion, torch.ones(1, dtype=dtype))
+    model, truth = model.to(device).train(), Truth(*(vars(truth)[name].to(device) for name in vars(truth)))
+    (stage,) = schedule("joint", CONFIG.training)
+    with torch.autocast(device, precision or torch.bfloat16, enabled=precision is not None):
+        output = look(model, stage, grid.to(device), truth.lesion, torch.arange(4, device=device))
+        loss = sum(weight * one(output, truth) for weight, one in stage.losses)
+    loss.backward()
+    return loss.item(), {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("fusion", ["mean", "max", "min"])
+@pytest.mark.parametrize("method", ["dense", "streamed"])
+def test_the_rollout_is_that_of_the_cpu(fusion, method):
+    torch.manual_seed(0)
+    vit, image = ViT((96, 96), patch_px=8, width=32, depth=3, heads=4).double(), torch.rand(2, 1, 96, 96).double()
+    found = []
+    for device in ("cpu", DEVICE):
+        seen = vit.to(device)(image.to(device))
+        row = attention_rollout(seen.attention, fusion=fusion, method=method, residual=0.3)
+        weight = torch.linspace(-1, 1, row.shape[1], dtype=row.dtype, device=device)
+        gradient = torch.autograd.grad((row * weight).sum(), vit.blocks[0].attention.qkv.weight)[0]
+        found.append((row.detach().cpu(), gradient.cpu()))
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-12)
+
+
+def test_a_joint_step_is_that_of_the_cpu():
+    (loss, gradients), (loss_there, gradients_there) = step("cpu"), step(DEVICE)
+    assert loss == pytest.approx(loss_there, abs=1e-10)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradients_there[name], gradient, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_a_step_in_half_precision_is_near(precision):
+    """Eight bits of mantissa, through some ten layers and batch norm over four images."""
+    loss, _ = step("cpu", torch.float32)
+    near, gradients = step(DEVICE, torch.float32, precision)
+    assert near == pytest.approx(loss, abs=0.05)
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+
+
+def test_the_peak_is_that_of_a_gpu():
+    assert matrix_peak(torch.device(DEVICE), torch.bfloat16) > 1e12
+
+
+@pytest.mark.parametrize("mode", ["joint", "staged"])
+def test_what_a_gpu_trained_a_cpu_uses(mode, tmp_path, capsys):
+    small = ["--phantom.patients", "24", "--training.epochs", "2", "--split.folds", "3", "--split.validation", "0.3"]
+    given = [*small, "--precision", "bf16-mixed", "--device", DEVICE, "--cache", str(tmp_path / "cache")]
+    assert train(["--mode", mode, *given, "--out", str(tmp_path / "run"), "--profile"]) == 0
+    last = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("try next: "))
+    scan, lesion = last.split()[6], last.split()[8]
+    answers = []
+    for device in (DEVICE, "cpu"):
+        out = tmp_path / device
+        assert predict([str(tmp_path / "run"), scan, "--lesion", lesion, "--out", str(out), "--device", device]) == 0
+        answers.append(json.loads((out / "prediction.json").read_text())["probability"]["mutant"])
+    assert answers[0] == pytest.approx(answers[1], abs=2e-3)  # TF32 in the GPU's convolutions
