@@ -33,7 +33,7 @@ def evaluate(argv: list[str]) -> None:
     options = parse(parser, argv)
 
     from genomic_vit.evaluation.summary import summarise
-    from genomic_vit.run import evaluate_run
+    from genomic_vit.run_evaluation import evaluate_run
 
     metrics = evaluate_run(
         Path(options.run),

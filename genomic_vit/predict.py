@@ -46,7 +46,7 @@ def predict(argv: list[str]) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     options = parse(parser, argv)
 
-    from genomic_vit.run import predict_scan
+    from genomic_vit.run_prediction import predict_scan
 
     answers = predict_scan(
         Path(options.run),

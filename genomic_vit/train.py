@@ -47,7 +47,7 @@ def train(argv: list[str]) -> None:
     options = parser.instantiate(parse(parser, argv))
 
     from genomic_vit.evaluation.summary import summarise
-    from genomic_vit.run import train_run  # heavy imports from here on, so that --help is quick
+    from genomic_vit.run_training import train_run  # heavy imports from here on, so that --help is quick
     from genomic_vit.training.machine import Processes
 
     config = RunConfig(**{name: getattr(options, name) for name in RunConfig.__dataclass_fields__})

@@ -18,7 +18,7 @@ import torch.utils.tensorboard
 from lightning.fabric.loggers.csv_logs import _ExperimentWriter
 
 import genomic_vit.evaluation.summary
-import genomic_vit.run
+import genomic_vit.run_training
 from genomic_vit.cli import run_config_parser
 from genomic_vit.data import prepare
 from genomic_vit.train import main as train
@@ -114,7 +114,7 @@ MORE_JOINT = {
     "epoch_0.ckpt by half": [partial(rename, "epoch_0.ckpt", "half")],
     "epoch_1.ckpt not in its place": [partial(rename, "epoch_1.ckpt", "before")],
     "logging epoch 1": [partial(call, _ExperimentWriter, "save", 3)],
-    "judging": [partial(call, genomic_vit.run, "evaluate_cohort")],
+    "judging": [partial(call, genomic_vit.run_training, "evaluate_cohort")],
     "always as an epoch is kept": [
         partial(rename, "epoch_0.ckpt", "after"),
         partial(rename, "epoch_1.ckpt", "after"),

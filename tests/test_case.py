@@ -14,7 +14,7 @@ from genomic_vit.data.case import Reading, cut_case
 from genomic_vit.data.entry import forget_maps
 from genomic_vit.data.prepare import PrepareError, prepare
 from genomic_vit.imaging import scan as imaging_scan
-from genomic_vit.run import _add_diameter_alone
+from genomic_vit.run_evaluation import _add_diameter_alone
 from tests.dicoms import lung, write_series
 from tests.scans import ball, grid_of
 

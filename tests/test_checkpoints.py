@@ -271,7 +271,7 @@ def test_a_complete_run_says_so_and_gives_its_metrics(run, given, whole, capsys,
     out = capsys.readouterr().out
     first = out[out.index("held-out") :].splitlines()
     caplog.set_level("INFO", "genomic_vit")
-    monkeypatch.setattr("genomic_vit.run.prepare_cohort", None)  # nothing is prepared, let alone trained
+    monkeypatch.setattr("genomic_vit.run_training.prepare_cohort", None)  # nothing is prepared, let alone trained
     assert train([*given, "--out", str(run), "--resume"]) == 0
     assert "this run is complete; nothing is left to do" in caplog.text
     assert capsys.readouterr().out.splitlines() == first[:-1]

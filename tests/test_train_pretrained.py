@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import genomic_vit.run
+import genomic_vit.run_training
 from genomic_vit import ViT, load_pretrained
 from genomic_vit.phantom import main as phantom
 from genomic_vit.train import main as train
@@ -25,7 +25,7 @@ VIT = {"patch_px": 8, "width": 16, "heads": 2, "depth": 2}
 @pytest.fixture(autouse=True)
 def unscored(monkeypatch, caplog):
     """Runs end with their weights: intervals on metrics are tested elsewhere, and would take nearly all the time."""
-    monkeypatch.setattr(genomic_vit.run, "_test", lambda *_: {})
+    monkeypatch.setattr(genomic_vit.run_training, "_test", lambda *_: {})
     caplog.set_level("INFO")
 
 
@@ -93,7 +93,7 @@ def test_stopped_before_its_first_checkpoint_a_run_begins_with_the_same_file_aga
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert train([*given, "--out", str(whole)]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(genomic_vit.run, "fit", stop)
+        patch.setattr(genomic_vit.run_training, "fit", stop)
         assert train([*given, "--out", str(stopped)]) == 130
     torch.save(dinov2(random_vit((48, 48), seed=4, **VIT)), file)
     assert train([*given, "--out", str(stopped), "--resume"]) == 2
