@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from genomic_vit.cli import (
 )
 
 UNUSABLE = 1
-SHOWN = 40  # of a larger cohort the terminal shows the worst and every unusable case
+SHOWN = 40  # of a larger cohort the terminal shows the worst, and every unusable case up to:
+UNUSABLE_SHOWN = 400
 WIDTH = 160  # of what is written to a file or pipe
 COLOURS = {"unusable": "red", "doubtful": "yellow", "usable": "green"}
 
@@ -41,17 +43,20 @@ def doctor(argv: list[str]) -> list[str]:
 
     from genomic_vit.data.examine import examine  # heavy imports from here on, so that --help is quick
 
-    with progress_bar("inspecting cases") as progress:
-        inventory = examine(
-            Path(options.cohort),
-            config,
-            targets=targets or (config.targets if config.data and config.target else ()),
-            jobs=options.jobs,
-            progress=progress,
-        )
-    _print(inventory)
-    if options.out:
-        _write(inventory, Path(options.out), options.cohort)
+    out = Path(options.out) if options.out else None
+    with _ready(out) if out else nullcontext() as pictures:
+        with progress_bar("inspecting cases") as progress:
+            inventory = examine(
+                Path(options.cohort),
+                config,
+                targets=targets or (config.targets if config.data and config.target else ()),
+                jobs=options.jobs,
+                progress=progress,
+                pictures=pictures,
+            )
+        _print(inventory)
+        if out:
+            _write(inventory, pictures, out, options.cohort)
     return [report.case for report in inventory.reports if report.verdict == "unusable"]
 
 
@@ -82,7 +87,7 @@ def _print(inventory) -> None:
     shown = inventory.reports
     if len(shown) > SHOWN:
         ill = sorted(shown, key=lambda report: list(COLOURS).index(report.verdict))
-        shown = [report for number, report in enumerate(ill) if report.verdict == "unusable" or number < SHOWN]
+        shown = ill[: min(max(SHOWN, counted["unusable"]), UNUSABLE_SHOWN)]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("case", "verdict", "scan", "spacing mm", "lesion", "to know"):
         table.add_column(name, overflow="fold")
@@ -96,19 +101,38 @@ def _print(inventory) -> None:
                       facts.get("spacing_mm", ""), lesion, told)  # fmt: skip
     console.print(table)
     if len(shown) < len(inventory.reports):
-        console.print(f"and {len(inventory.reports) - len(shown)} cases more; --out writes them all")
+        more = max(counted["unusable"] - UNUSABLE_SHOWN, 0)
+        ill = f", {more} of them unusable" if more else ""
+        console.print(
+            f"and {len(inventory.reports) - len(shown)} cases more{ill}; --out writes them all", highlight=False
+        )
     for remark in inventory.remarks:
         console.print(escape(remark), highlight=False)
     console.print(", ".join(f"{counted[verdict]} {verdict}" for verdict in COLOURS), highlight=False)
 
 
-def _write(inventory, out: Path, cohort: str) -> None:
-    from genomic_vit.evaluation.inventory_page import write_inventory_csv, write_inventory_page
+def _ready(out: Path):
+    """The folder, made and tried before anything is inspected; what holds the pictures until they are written."""
+    from genomic_vit.data.picture_file import InventoryError, PictureFile
 
-    out.mkdir(parents=True, exist_ok=True)
-    write_inventory_csv(out / "doctor.csv", inventory.reports)
-    write_inventory_page(out / "doctor.html", inventory.reports, f"Inventory of {cohort}", inventory.remarks)
-    print(f"every case with its facts: {out / 'doctor.csv'}; with its picture: {out / 'doctor.html'}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise InventoryError(
+            f"{out}: cannot be made ({problem.strerror}); name another folder with --out."
+        ) from problem
+    for name in ("doctor.csv", "doctor.html"):
+        if (out / name).is_dir():
+            raise InventoryError(f"{out / name}: is a folder, where a file is to be written; name another with --out.")
+    return PictureFile(out)
+
+
+def _write(inventory, pictures, out: Path, cohort: str) -> None:
+    from genomic_vit.evaluation.inventory_page import write_inventory
+
+    pages = write_inventory(out, inventory.reports, pictures, f"Inventory of {cohort}", inventory.remarks)
+    where = f"{out / 'doctor.html'}" + (f" and {pages - 1} pages more" if pages > 1 else "")
+    print(f"every case with its facts: {out / 'doctor.csv'}; with its picture: {where}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Metrics by hand arithmetic and scikit-learn, and intervals that resample patients."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 
+from genomic_vit.evaluation import metrics
 from genomic_vit.evaluation.metrics import (
     OF_DECISION,
     OF_PROBABILITY,
@@ -11,6 +14,7 @@ from genomic_vit.evaluation.metrics import (
     by_patient,
     interval,
     patient_weights,
+    resampled,
     score_cohort,
     score_with_intervals,
 )
@@ -59,6 +63,35 @@ def test_patients_are_drawn_whole_and_each_kind_apart():
     assert (weights[:, ::2] == weights[:, 1::2]).all()
     assert (weights[:, [0, 6]].sum(axis=1) == 2).all() and (weights[:, [2, 4]].sum(axis=1) == 2).all()
     assert set(np.unique(weights)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("block", [1, 100, 1 << 22])
+def test_samples_drawn_and_scored_in_blocks_are_those_of_all_at_once(block, monkeypatch):
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    generator = np.random.default_rng(2)
+    patients, label = generator.integers(0, 30, 50), (generator.random(50) < 0.3).astype(float)
+    probability = generator.integers(0, 9, 50) / 9
+    names, row = np.unique(patients, return_inverse=True)
+    positive = np.array([label[patients == name].any() for name in names])
+    draw, drawn = np.random.default_rng(7), np.zeros((40, len(names)))
+    for kind in (positive, ~positive):
+        drawn[:, kind] = draw.multinomial(kind.sum(), np.full(kind.sum(), 1 / kind.sum()), size=40)
+    weights = patient_weights(patients, label, 7, 40)
+    np.testing.assert_array_equal(weights, drawn[:, row])
+    for name, metric in (OF_PROBABILITY | OF_DECISION).items():
+        given = probability if name in OF_PROBABILITY else (probability > 0.5).astype(float)
+        expected = metric(label, given, drawn[:, row])
+        np.testing.assert_allclose(resampled(metric, label, given, weights), expected, rtol=1e-14, err_msg=name)
+
+
+def test_memory_of_intervals_does_not_grow_with_the_samples():
+    generator = np.random.default_rng(0)
+    label = (generator.random(20_000) < 0.3).astype(float)
+    tracemalloc.start()
+    score_with_intervals(generator.random(20_000), label, np.arange(20_000), 0, ("auc",), replicates=500)
+    peak_mb = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    assert peak_mb < 320  # two bytes a number and blocks; float64 throughout took 8 bytes a number eight times over
 
 
 def test_ten_copies_of_a_patients_case_do_not_narrow_the_interval():

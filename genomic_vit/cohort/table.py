@@ -9,7 +9,7 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def read_table(path: str | Path, sheet: str | None = None) -> Table:
     return Table(str(path), tuple(header), rows)
 
 
-def write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
+def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from genomic_vit.config import RunConfig
 from genomic_vit.data.case import Reading
 from genomic_vit.data.findings import Finding
 from genomic_vit.data.inventory import CaseReport, inspect
+from genomic_vit.data.picture_file import PictureFile
 from genomic_vit.data.twins import name_twins
 
 PICTURE_PX = 128  # side of a tile, for pictures that show what is there
@@ -46,6 +48,7 @@ def examine(
     targets: tuple[str, ...] = (),
     jobs: int = -1,
     progress: Progress | None = None,
+    pictures: PictureFile | None = None,
 ) -> Inventory:
     """Inspect every case of a manifest, or of a folder of scans.
 
@@ -55,9 +58,11 @@ def examine(
         targets: label columns to count; empty counts all of the config's label table, or every column of 1 and 0.
         jobs: processes, -1 for all cores.
         progress: called with (done, total).
+        pictures: where they are put as they are made, reports then hold none; None makes none.
 
     Raises:
         ManifestError, LabelError: the manifest, the folder or a label cannot be read.
+        InventoryError: there is no room for the pictures.
     """
     reading = Reading.of(config)
     if cohort.is_dir():
@@ -69,11 +74,12 @@ def examine(
         found = [Found(case.case, case.patient, case.scan, case.lesion or None) for case in labelled.cases]
         left_out = ()
     fine = replace(reading, slab=replace(reading.slab, tile_px=PICTURE_PX))
-    work = (delayed(_inspect)(case, fine, config.view.window_hu) for case in found)
+    window_hu = config.view.window_hu if pictures is not None else None
+    work = (delayed(_inspect)(case, fine, window_hu) for case in found)
     reports: list[CaseReport] = []
     rows: list[int] = []  # of the manifest, of each report
     for row, some in enumerate(Parallel(n_jobs=jobs, return_as="generator")(work)):
-        reports += [_with_labels(report, labelled, row) for report in some]
+        reports += [_with_labels(_stowed(report, pictures), labelled, row) for report in some]
         rows += [row] * len(some)
         if progress:
             progress(row + 1, len(found))
@@ -82,7 +88,7 @@ def examine(
     return Inventory(tuple(_with_left_out(reports, left_out)), tuple(remarks))
 
 
-def _inspect(case: Found, reading: Reading, window_hu: tuple[float, float]) -> list[CaseReport]:
+def _inspect(case: Found, reading: Reading, window_hu: tuple[float, float] | None) -> list[CaseReport]:
     readers = logging.getLogger("genomic_vit.imaging")
     level = readers.level
     readers.setLevel(logging.ERROR)  # what they warn of is in the report
@@ -148,7 +154,15 @@ def _with_labels(report: CaseReport, cohort: Cohort, row: int) -> CaseReport:
         name: "" if np.isnan(value) else str(int(value))
         for name, value in zip(cohort.targets, cohort.labels[row], strict=True)
     }
-    return replace(report, facts=report.facts | labels)
+    shared = {sys.intern(name): sys.intern(text) for name, text in (report.facts | labels).items()}  # by all reports
+    return replace(report, facts=shared)
+
+
+def _stowed(report: CaseReport, pictures: PictureFile | None) -> CaseReport:
+    if pictures is None or report.picture is None:
+        return report
+    pictures[report.case] = report.picture
+    return replace(report, picture=None)
 
 
 def _with_left_out(reports: list[CaseReport], left_out: Sequence[tuple[str, str]]) -> list[CaseReport]:

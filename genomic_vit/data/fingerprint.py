@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import pdist, squareform
 
+from genomic_vit.data.neighbours import neighbours
 from genomic_vit.imaging.scan import Scan
 
 SLICES = (0.3, 0.5, 0.7)  # of the scan's height
@@ -24,7 +25,7 @@ class Fingerprint:
 
     Args:
         exact: hash of three of its slices, the same however they are stored.
-        thumbnail: (slice SIDE SIDE) of mean HU, fewer where the scan is smaller.
+        thumbnail: (slice SIDE SIDE) of mean HU in float32, fewer where the scan is smaller.
         size_mm: extent of the canonical scan z, y, x.
     """
 
@@ -45,9 +46,8 @@ def fingerprint(scan: Scan) -> Fingerprint:
         digest.update(str(plane.shape).encode())
         digest.update(np.rint(plane).astype("<i2").tobytes())
     canonical = scan.geometry.canonical()
-    return Fingerprint(
-        digest.hexdigest(), np.stack([_pooled(plane) for plane in planes]), canonical.spacing_mm * canonical.shape
-    )
+    thumbnail = np.stack([_pooled(plane) for plane in planes]).astype(np.float32)
+    return Fingerprint(digest.hexdigest(), thumbnail, canonical.spacing_mm * canonical.shape)
 
 
 def _planes(scan: Scan) -> list[np.ndarray]:
@@ -62,36 +62,63 @@ def _planes(scan: Scan) -> list[np.ndarray]:
     return [scan.read(k, k).canonical().array[0] for k in stored]
 
 
-def find_twins(prints: dict[str, Fingerprint]) -> list[tuple[str, str, bool]]:
-    """Pairs of names whose scans are one: (name, name, whether every pixel compared is equal).
+class Twins(NamedTuple):
+    """What is one with some scans whose fingerprints are equal to the last bit; places in the order given.
 
     Args:
-        prints: by name.
+        members: the scans spoken of.
+        exact: those of equal pixels, members among them.
+        near: those that only look like it: another reconstruction, format or copy.
     """
-    names = list(prints)
-    twins = []
-    for one, other in _same_pairs([prints[name].exact for name in names]):
-        twins.append((names[one], names[other], True))
-    by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for name in names:
-        by_shape[prints[name].thumbnail.shape].append(name)
-    for alike in by_shape.values():
-        pixels = np.stack([prints[name].thumbnail.ravel() for name in alike])
-        size_mm = np.stack([prints[name].size_mm for name in alike])
-        near = squareform(pdist(pixels)) / np.sqrt(pixels.shape[1]) < NEAR_HU
-        near &= squareform(pdist(size_mm, "chebyshev")) < NEAR_MM
-        for one, other in np.argwhere(np.triu(near, 1)):
-            if prints[alike[one]].exact != prints[alike[other]].exact:
-                twins.append((alike[one], alike[other], False))
-    return twins
+
+    members: list[int]
+    exact: list[int]
+    near: list[int]
 
 
-def _same_pairs(values: list[str]) -> list[tuple[int, int]]:
-    """Pairs of places that hold the same value."""
-    places: dict[str, list[int]] = defaultdict(list)
+def find_twins(prints: Sequence[Fingerprint]) -> Iterator[Twins]:
+    """Scans that have twins, those of equal fingerprints together, so that a thousand copies of one are one answer.
+
+    Two scans are one where the three slices compared are equal, or where their thumbnails differ by less than NEAR_HU
+    (root mean square) and their extents by less than NEAR_MM.
+    """
+    distinct = list(_places([_digest(one) for one in prints]).values())
+    exact = _places([one.exact for one in prints])
+    near = _near([prints[members[0]] for members in distinct])
+    for number, members in enumerate(distinct):
+        same = exact[prints[members[0]].exact]
+        alike = sorted(place for other in near.get(number, ()) for place in distinct[other])
+        if len(same) > 1 or alike:
+            yield Twins(members, same, alike)
+
+
+def _near(prints: list[Fingerprint]) -> dict[int, np.ndarray]:
+    """Places of the scans that look like each, where there are any; those of equal pixels are not said again."""
+    found: dict[int, np.ndarray] = {}
+    for shape, some in _places([one.thumbnail.shape for one in prints]).items():
+        pixels = np.stack([prints[place].thumbnail.ravel() for place in some])
+        size_mm = np.stack([prints[place].size_mm for place in some])
+        here = np.array(some)
+        for one, others, apart in neighbours(pixels, NEAR_HU * np.sqrt(np.prod(shape))):
+            near = apart / np.sqrt(np.prod(shape)) < NEAR_HU
+            near &= np.abs(size_mm[others] - size_mm[one]).max(axis=1) < NEAR_MM
+            near &= [prints[some[other]].exact != prints[some[one]].exact for other in others]
+            if near.any():
+                found[some[one]] = here[others[near]]
+    return found
+
+
+def _digest(one: Fingerprint) -> bytes:
+    told = f"{one.exact} {one.thumbnail.shape}".encode() + one.thumbnail.tobytes() + one.size_mm.tobytes()
+    return hashlib.blake2b(told, digest_size=16).digest()
+
+
+def _places(values: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    """Where each value stands."""
+    places: dict[Hashable, list[int]] = defaultdict(list)
     for place, value in enumerate(values):
         places[value].append(place)
-    return [pair for same in places.values() for pair in combinations(same, 2)]
+    return dict(places)
 
 
 def _pooled(plane: np.ndarray) -> np.ndarray:

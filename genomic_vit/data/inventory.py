@@ -14,8 +14,9 @@ from genomic_vit.data.findings import Finding, lesion_findings, oblique_deg, sca
 from genomic_vit.data.fingerprint import Fingerprint, fingerprint
 from genomic_vit.data.picture import nine_slices
 from genomic_vit.data.slab import Slab, cut_planned, plan_slab
-from genomic_vit.imaging.lesion import Lesion, read_lesions, want
-from genomic_vit.imaging.scan import Scan, Wanted, open_scan
+from genomic_vit.imaging.lesion import Lesion, open_scan_of, read_lesions, want
+from genomic_vit.imaging.scan import Scan, open_scan
+from genomic_vit.imaging.stack import OnGap
 
 NO_LESION = Finding("unusable", "there is no lesion", "draw it, name a point in the manifest, or pass --field lung")
 
@@ -28,7 +29,7 @@ class CaseReport:
         case, patient: names.
         facts: column to text, for the table.
         findings: what is wrong, or should be known.
-        picture: JPEG of nine slices with the lesion's outline; None where no slab could be cut.
+        picture: JPEG of nine slices with the lesion's outline; None where no slab could be cut or none was asked for.
         lesion_key: the same for the same lesion on the same grid; empty where no slab could be cut.
         prints: to know the scan again; None where it could not be read.
     """
@@ -54,7 +55,7 @@ def inspect(
     scan: Path,
     lesion: Path | str | None,
     reading: Reading,
-    window_hu: tuple[float, float] = ViewConfig.window_hu,
+    window_hu: tuple[float, float] | None = ViewConfig.window_hu,
 ) -> list[CaseReport]:
     """Open a case as training would, and report; nothing is raised for a bad case.
 
@@ -63,23 +64,23 @@ def inspect(
         scan: what `open_scan` takes.
         lesion: what `read_lesions` takes; None where there is none.
         reading: how to read.
-        window_hu: grey values of the picture.
+        window_hu: grey values of the picture; None makes none.
 
     Returns:
         One report, or with `lesion.lesions` each one of every lesion (CASE#1, CASE#2 …).
     """
     facts: dict[str, str] = {}
     findings: list[Finding] = []
-    wanted, cut, prints = None, [], None
+    cut, prints = [], None
     if lesion is None and reading.lesion.field == "lesion":
         findings.append(NO_LESION)
     else:
         try:
-            wanted = want(lesion or "", reading.lesion)
+            want(lesion or "", reading.lesion)
         except UserError as problem:
             findings.append(_unusable(problem, lesion))
     try:
-        opened = _open(scan, wanted, reading, findings)
+        opened = _open(scan, None if findings else lesion or "", reading, findings)
         facts |= _scan_facts(opened)
         findings += scan_findings(opened)
         prints = fingerprint(opened)
@@ -94,9 +95,8 @@ def inspect(
         its = _lesion_facts(found, slab)
         name = f"{case}#{found.name}" if found.name else case
         told = (*findings, *lesion_findings(found, slab, float(its["lesion_ml"])))
-        reports.append(
-            CaseReport(name, patient, facts | its, told, nine_slices(slab, window_hu), _lesion_key(slab), prints)
-        )
+        picture = nine_slices(slab, window_hu) if window_hu else None
+        reports.append(CaseReport(name, patient, facts | its, told, picture, _lesion_key(slab), prints))
     return reports
 
 
@@ -121,15 +121,23 @@ def _cut(scan: Scan, lesion: Path | str, reading: Reading) -> list[tuple[Lesion,
     return cut
 
 
-def _open(scan: Path, wanted: Wanted | None, reading: Reading, findings: list[Finding]) -> Scan:
-    """The scan; where only --on-gap resample makes it readable, that is found, and the scan comes filled."""
+def _open(scan: Path, lesion: Path | str | None, reading: Reading, findings: list[Finding]) -> Scan:
+    """The scan, of no lesion where it is None; where only --on-gap resample makes it readable, that is found, and the
+    scan comes filled.
+    """
+
+    def opened(on_gap: OnGap) -> Scan:
+        if lesion is None:
+            return open_scan(scan, on_gap=on_gap)
+        return open_scan_of(lesion, scan, reading.lesion, on_gap)
+
     try:
-        return open_scan(scan, wanted=wanted, on_gap=reading.on_gap)
+        return opened(reading.on_gap)
     except UserError as problem:
         if reading.on_gap == "resample":
             raise
         try:
-            filled = open_scan(scan, wanted=wanted, on_gap="resample")
+            filled = opened("resample")
         except UserError:
             raise problem from None
         findings.append(_unusable(problem, scan))

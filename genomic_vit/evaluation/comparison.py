@@ -18,8 +18,10 @@ from genomic_vit.evaluation.metrics import (
     REPLICATES,
     auc,
     by_patient,
+    in_blocks,
     interval,
     patient_weights,
+    resampled,
 )
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.rows import Rows, make_rows
@@ -83,7 +85,7 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
     label, weights = rows.label, patient_weights(rows.patients, rows.label, seed, REPLICATES)
     once, names = np.ones((1, len(label))), list(rows.probability)
     aucs = delong(label, np.stack([rows.probability[name] for name in names]), rows.patients)
-    samples = {name: auc(label, rows.probability[name], weights) for name in names}
+    samples = {name: resampled(auc, label, rows.probability[name], weights) for name in names}
     told = []
     for place, (name, (low, high)) in enumerate(zip(names, auc_intervals(aucs), strict=True)):
         p, decided = rows.probability[name], rows.decided[name]
@@ -97,7 +99,7 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
         for metric, (function, given) in metrics.items():
             if full or metric == "average_precision":
                 value = float(function(label, given, once)[0])
-                told.append(_row(name, metric, value, *interval(function(label, given, weights))))
+                told.append(_row(name, metric, value, *interval(resampled(function, label, given, weights))))
         if full:
             lines = calibration_lines(label, p, rows.patients)
             told += [
@@ -119,9 +121,12 @@ def permutation_p(rows: Rows, arm: str, seed: int, permutations: int = PERMUTATI
     """Share of permuted labels (of patients) that the arm's answers tell as well, one-sided; never 0."""
     p, label, _ = by_patient(rows.probability[arm], rows.label, rows.patients)
     generator = np.random.default_rng(seed)
-    drawn = generator.permuted(np.tile(label, (permutations, 1)), axis=1)
     ranks = rankdata(p)  # of the same positives, a larger AUC is a larger sum of ranks
-    return float((1 + np.sum(drawn @ ranks >= label @ ranks - 1e-9)) / (1 + permutations))
+    as_well = 0
+    for part in in_blocks(permutations, len(label)):
+        drawn = generator.permuted(np.tile(label, (part.stop - part.start, 1)), axis=1)
+        as_well += int(np.sum(drawn @ ranks >= label @ ranks - 1e-9))
+    return (1 + as_well) / (1 + permutations)
 
 
 def macro_rows(
@@ -134,9 +139,10 @@ def macro_rows(
     seed: int,
 ) -> list[dict]:
     """Mean AUC over targets with an interval from patients drawn once for all of them, and paired differences."""
-    names = np.unique(cohort.patients[member])
+    names, row = np.unique(cohort.patients[member], return_inverse=True)
     known = ~np.isnan(cohort.labels)
-    some = np.array([(cohort.labels[member & (cohort.patients == name)] == 1).any() for name in names])
+    some = np.zeros(len(names), dtype=bool)
+    np.logical_or.at(some, row, (cohort.labels[member] == 1).any(axis=1))
     drawn = patient_weights(names, some, seed)
     value = {arm.arm: [] for arm in arms}
     samples: dict[str, list[np.ndarray]] = {arm.arm: [] for arm in arms}
@@ -147,7 +153,7 @@ def macro_rows(
         weights = drawn[:, np.searchsorted(names, rows.patients)]
         for name, p in rows.probability.items():
             value[name].append(auc(rows.label, p, np.ones((1, len(p))))[0])
-            samples[name].append(auc(rows.label, p, weights))
+            samples[name].append(resampled(auc, rows.label, p, weights))
     means = {name: np.mean(each, axis=0) for name, each in samples.items()}
     told = [_row(name, "auc", float(np.mean(value[name])), *interval(means[name])) for name in value]
     for name in value:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from genomic_vit.data.slab import Slab
-from genomic_vit.evaluation.metrics import interval, patient_weights
+from genomic_vit.evaluation.metrics import interval, patient_weights, resampled
 
 
 class HeatOnLesion(NamedTuple):
@@ -41,7 +41,7 @@ def heat_rows(told: pd.DataFrame, arm: str, seed: int) -> list[dict]:
         seed: of the bootstrap.
     """
     mean = told.groupby("patient")[["share", "area", "hit"]].mean()
-    weights = patient_weights(mean.index.to_numpy(), np.zeros(len(mean)), seed) / len(mean)
+    weights = patient_weights(mean.index.to_numpy(), np.zeros(len(mean)), seed)
     values = {
         "heat_in_lesion": mean["share"],
         "heat_in_lesion_by_chance": mean["area"],
@@ -52,6 +52,10 @@ def heat_rows(told: pd.DataFrame, arm: str, seed: int) -> list[dict]:
     shared = {"group": "all", "target": "heat", "unit": "patient", "arm": arm, "patients": len(mean)}
     rows = []
     for metric, value in values.items():
-        low, high = interval(weights @ value.to_numpy())
+        low, high = interval(resampled(_weighted_mean, np.zeros(len(mean)), value.to_numpy(), weights))
         rows.append(shared | {"metric": metric, "value": float(value.mean()), "low": low, "high": high, "note": ""})
     return rows
+
+
+def _weighted_mean(_: np.ndarray, value: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weights @ value / weights.sum(axis=1)

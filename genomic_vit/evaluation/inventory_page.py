@@ -1,18 +1,22 @@
-"""An inventory for people: a CSV, and one self-contained page with nine slices and lesion outline of each case."""
+"""An inventory for people: a CSV, and self-contained pages with nine slices and lesion outline of each case."""
 
 from __future__ import annotations
 
 import base64
 import html
+import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from genomic_vit.cohort.table import write_rows
 from genomic_vit.data.findings import Finding
 from genomic_vit.data.inventory import CaseReport
+from genomic_vit.data.picture_file import InventoryError, PictureFile
 
 VERDICTS = ("unusable", "doubtful", "usable")
+PER_PAGE = 300  # cases, 10 to 20 MB
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; color: #1b1f24 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 0 0 .4rem } .counts span { margin-right: 1.2rem }
@@ -27,42 +31,110 @@ details { font-size: .88rem } @media (max-width: 60rem) { article { flex-directi
 """
 
 
-def write_inventory_csv(path: Path, reports: Sequence[CaseReport]) -> None:
-    """One row a case: verdict, facts, findings with their repairs."""
+def write_inventory(
+    folder: Path, reports: Sequence[CaseReport], pictures: PictureFile, title: str, remarks: Sequence[str]
+) -> int:
+    """doctor.csv, and doctor.html with the worst cases first; beyond PER_PAGE cases doctor-2.html and so on.
+
+    Every page stands alone, its pictures within it, and the set is written whole or not at all. Pages of an earlier,
+    larger inventory in the folder are removed.
+
+    Returns:
+        the number of pages.
+
+    Raises:
+        InventoryError: the folder cannot be written.
+    """
+    worst_first = sorted(reports, key=lambda report: VERDICTS.index(report.verdict))
+    pages = [worst_first[start : start + PER_PAGE] for start in range(0, len(worst_first), PER_PAGE)] or [[]]
+    names = [_name(number) for number in range(len(pages))]
+    parts = [folder / f".{name}.part" for name in names]
+    try:
+        _write_csv(
+            folder / "doctor.csv", reports, {report.case: names[n] for n, page in enumerate(pages) for report in page}
+        )
+        head = _head(reports, title, remarks)
+        for number, (part, page) in enumerate(zip(parts, pages, strict=True)):
+            with part.open("w", encoding="utf-8") as file:
+                file.write(head)
+                file.write(_links(number, pages))
+                file.writelines(_article(report, pictures.get(report.case)) for report in page)
+                file.write("<p>For research, not a medical device.</p></html>\n")
+        for part, name in reversed(list(zip(parts, names, strict=True))):  # the first page last: it names the others
+            part.replace(folder / name)
+        for old in folder.glob("doctor-*.html"):
+            if re.fullmatch(r"doctor-\d+\.html", old.name) and old.name not in names:
+                old.unlink()
+    except OSError as problem:
+        raise InventoryError(
+            f"{problem.filename or folder}: the inventory cannot be written ({problem.strerror}); make room, or name "
+            "another folder with --out."
+        ) from problem
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+    return len(pages)
+
+
+def _write_csv(path: Path, reports: Sequence[CaseReport], page: dict[str, str]) -> None:
+    """One row a case: verdict, page, facts, findings with their repairs."""
     columns = list(dict.fromkeys(name for report in reports for name in report.facts))
-    rows = [
+    rows = (
         [
-            *(report.case, report.patient, report.verdict),
+            *(report.case, report.patient, report.verdict, page[report.case]),
             *(report.facts.get(name, "") for name in columns),
             "; ".join(map(str, report.findings)),
         ]
         for report in reports
-    ]
-    write_rows(path, [["case", "patient", "verdict", *columns, "findings"], *rows])
+    )
+    write_rows(path, chain([["case", "patient", "verdict", "page", *columns, "findings"]], rows))
 
 
-def write_inventory_page(path: Path, reports: Sequence[CaseReport], title: str, remarks: Sequence[str]) -> None:
-    """The page, whole or not at all; the worst cases first."""
+def _head(reports: Sequence[CaseReport], title: str, remarks: Sequence[str]) -> str:
     counted = Counter(report.verdict for report in reports)
     counts = " ".join(f"<span>{_tag(verdict)} {counted[verdict]}</span>" for verdict in VERDICTS)
     said = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
-    ordered = sorted(reports, key=lambda report: VERDICTS.index(report.verdict))
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>")
-        file.write(f"<meta name=viewport content='width=device-width'><style>{STYLE}</style>")
-        file.write(f"<h1>{html.escape(title)}</h1><p class=counts>{counts}</p><ul>{said}</ul>")
-        file.write("<p>Nine slices around the lesion's middle, superior first; the patient's right is at the left.</p>")
-        for report in ordered:
-            file.write(_article(report))
-        file.write("<p>For research, not a medical device.</p></html>\n")
-    part.replace(path)
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style>"
+        f"<h1>{html.escape(title)}</h1><p class=counts>{counts}</p><ul>{said}</ul>"
+        "<p>Nine slices around the lesion's middle, superior first; the patient's right is at the left.</p>"
+    )
 
 
-def _article(report: CaseReport) -> str:
+def _name(number: int) -> str:
+    return f"doctor-{number + 1}.html" if number else "doctor.html"
+
+
+def _links(number: int, pages: list[list[CaseReport]]) -> str:
+    """Which cases a page shows, and the way to the others; nothing where there is one page only."""
+    if len(pages) == 1:
+        return ""
+    total = sum(map(len, pages))
+    first = number * PER_PAGE
+    way = [("first", 0)] * (number > 0) + [("previous", number - 1)] * (number > 0)
+    way += [("next", number + 1)] * (number + 1 < len(pages))
+    links = " ".join(f"<a href='{_name(at)}'>{word}</a>" for word, at in way)
+    here = (
+        f"Page {number + 1} of {len(pages)}, cases {first + 1} to {first + len(pages[number])} of {total}, worst first"
+    )
+    if number:
+        return f"<p>{here}. {links}</p>"
+    others = "".join(
+        f"<li><a href='{_name(at)}'>page {at + 1}</a>: {page[0].verdict}"
+        f"{f' to {page[-1].verdict}' if page[-1].verdict != page[0].verdict else ''}, {html.escape(page[0].case)} to "
+        f"{html.escape(page[-1].case)}</li>"
+        for at, page in enumerate(pages)
+        if at
+    )
+    told = "doctor.csv names the page of every case"
+    return f"<p>{here}; {told}. {links}</p><details><summary>all pages</summary><ul>{others}</ul></details>"
+
+
+def _article(report: CaseReport, picture: bytes | None) -> str:
     shown = "<div class=none>no picture</div>"
-    if report.picture is not None:
-        data = base64.b64encode(report.picture).decode()
+    if picture is not None:
+        data = base64.b64encode(picture).decode()
         shown = f"<img alt='nine slices of {html.escape(report.case, quote=True)}' src='data:image/jpeg;base64,{data}'>"
     facts = "".join(
         f"<dt>{html.escape(name.replace('_', ' '))}</dt><dd>{html.escape(text)}</dd>"

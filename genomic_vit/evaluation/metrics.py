@@ -6,12 +6,13 @@ samples cost one pass over sorted cases. tests/test_metrics.py holds them agains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 REPLICATES = 2000
 CUTOFF = 0.5  # where no threshold was chosen
+BLOCK = 1 << 22  # numbers held at once while samples are drawn or scored: 32 MB in float64
 
 
 def by_patient(
@@ -89,21 +90,34 @@ METRICS = (*OF_PROBABILITY, *OF_DECISION)
 
 
 def patient_weights(patients: np.ndarray, label: np.ndarray, seed: int, replicates: int = REPLICATES) -> np.ndarray:
-    """How often each case counts in each bootstrap sample, (replicates case).
+    """How often each case counts in each bootstrap sample, (replicates case), uint8.
 
     Patients are drawn with replacement, those with a positive case and those without apart, so that a sample has as
-    many of each as the cohort; all cases of a drawn patient come along.
+    many of each as the cohort; all cases of a drawn patient come along. A byte a count: that a patient is drawn 256
+    times where once is expected has a probability below 1e-500.
     """
     names, row = np.unique(patients, return_inverse=True)
     positive = np.zeros(len(names), dtype=bool)
     np.logical_or.at(positive, row, np.asarray(label) > 0)
     generator = np.random.default_rng(seed)
-    drawn = np.zeros((replicates, len(names)))
+    drawn = np.zeros((replicates, len(names)), np.uint8)
     for stratum in (np.flatnonzero(positive), np.flatnonzero(~positive)):
-        if len(stratum):
-            even = np.full(len(stratum), 1 / len(stratum))
-            drawn[:, stratum] = generator.multinomial(len(stratum), even, size=replicates)
+        even = np.full(len(stratum), 1 / max(len(stratum), 1))
+        for part in in_blocks(replicates, len(stratum)) if len(stratum) else ():
+            drawn[part, stratum] = generator.multinomial(len(stratum), even, size=part.stop - part.start)
     return drawn[:, row]
+
+
+def in_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of rows that hold BLOCK numbers at most, or one row."""
+    step = max(BLOCK // columns, 1)
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def resampled(metric: Metric, label: np.ndarray, given: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A metric of every sample, (sample), a block of samples at a time: memory does not grow with their number."""
+    parts = in_blocks(*weights.shape)
+    return np.concatenate([metric(label, given, weights[part].astype(np.float64)) for part in parts])
 
 
 def interval(samples: np.ndarray) -> tuple[float, float]:
@@ -144,7 +158,7 @@ def score_with_intervals(
     for name in only:
         metric = OF_PROBABILITY.get(name) or OF_DECISION[name]
         given = probability if name in OF_PROBABILITY else decided.astype(float)
-        low, high = interval(metric(label, given, weights))
+        low, high = interval(resampled(metric, label, given, weights))
         report[name] = {"value": float(metric(label, given, once)[0]), "low": low, "high": high}
     return report
 
