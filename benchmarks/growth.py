@@ -2,16 +2,18 @@
 
     python -m benchmarks.growth prepare --cases 100 1000        # minutes: small scans, one process and two workers
     python -m benchmarks.growth cohort --rows 1000 10000 100000 # a minute: manifest, classes, folds, samplers, entries
+    python -m benchmarks.growth doctor --rows 1000 10000 100000 # and guard, metrics: minutes each
 
 `prepare` cuts slabs of small synthetic scans and gives seconds a case, and the largest memory of this process and of
 its largest worker. `cohort` reads a manifest of that many rows, splits it by patient, stands up the samplers over
-prepared slabs that are light records without files, and draws an epoch's order. Each size runs in a process of its own.
+prepared slabs that are light records without files, and draws an epoch's order; `doctor` runs the command on made-up
+inspections, its pictures and pages written (8 GB of disk at 100,000); `guard` looks for copies among made-up prints;
+`metrics` scores with every bootstrap sample. Each size runs in a process of its own; seconds are of CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -22,6 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.preparing import peak_mb
+from benchmarks.simulated import Clock, simulate_doctor, simulate_guard, simulate_metrics, write_manifest
 
 
 def worker_peak_mb() -> float:
@@ -67,7 +70,7 @@ def prepare_cases(cases: int, folder: Path, jobs: int) -> dict[str, float]:
         "ms a case": 1e3 * (made - start) / cases,
         "ms a case, from cache": 1e3 * (held - made) / cases,
         "peak MB before": before,
-        "peak MB": peak,
+        "peak MB, prepared": peak,
         "MB with every slab mapped and read": peak_mb(),
         "worker peak MB": worker_peak_mb(),
         "KB a slab on disk": sum(path.stat().st_size for path in (folder / "cache").glob("*.npy")) / cases / 1024,
@@ -85,22 +88,8 @@ def simulate_cohort(rows: int, folder: Path) -> dict[str, float]:
     from genomic_vit.data.entry import PreparedSlab
     from genomic_vit.imaging.geometry import Geometry
 
-    generator = np.random.default_rng(0)
-    manifest = folder / "cases.csv"
-    with manifest.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("case", "patient", "scan", "lesion", "EGFR"))
-        for row, label in enumerate(generator.choice(["0", "1", ""], rows, p=[0.6, 0.25, 0.15])):
-            site, patient = row % 20, row * 4 // 5
-            writer.writerow((f"C{row:06}", f"P{patient:06}", f"scans/{site:02}/{row:06}", f"seg/{row:06}.dcm", label))
-    found: dict[str, float] = {}
-
-    def timed(name: str, work):
-        start = time.process_time()
-        result = work()
-        found[name] = time.process_time() - start
-        return result
-
+    manifest = write_manifest(rows, folder)
+    timed = Clock()
     cohort = timed("manifest", lambda: read_manifest(manifest, ("EGFR",)))
     timed("classes", lambda: check_classes(cohort, "here"))
     timed("folds", lambda: assign_folds(cohort, 5, 0))
@@ -117,12 +106,20 @@ def simulate_cohort(rows: int, folder: Path) -> dict[str, float]:
     order = loader(stacks, 16, shuffle=(0, 0, 0))
     timed("an epoch's order and draws", lambda: [[stacks._start(i) for i in batch] for batch in order.batch_sampler])
     timed("evaluation's stacks", lambda: AllStacks(slabs, cohort.labels, ViewConfig()))
-    return found | {"peak MB": peak_mb()}
+    return timed.found
+
+
+SIMULATED = {
+    "cohort": simulate_cohort,
+    "doctor": simulate_doctor,
+    "guard": simulate_guard,
+    "metrics": simulate_metrics,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prepare", "cohort"))
+    parser.add_argument("what", choices=("prepare", *SIMULATED))
     parser.add_argument("--cases", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--jobs", type=int, default=2)
@@ -130,8 +127,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         with tempfile.TemporaryDirectory() as folder:
-            work = partial(prepare_cases, jobs=options.jobs) if options.what == "prepare" else simulate_cohort
-            print(json.dumps(work(options.one, Path(folder))))
+            work = partial(prepare_cases, jobs=options.jobs) if options.what == "prepare" else SIMULATED[options.what]
+            print(json.dumps(work(options.one, Path(folder)) | {"peak MB": peak_mb()}))
         return
     for size in options.cases if options.what == "prepare" else options.rows:
         command = [sys.executable, "-m", "benchmarks.growth", options.what, "--one", str(size)]
