@@ -2,8 +2,8 @@
 
 Coordinates along a few orthonormal directions are a projection P, and no projection makes a distance longer:
 |P a - P b| <= |a - b|. A search of the same radius among the projections (a k-d tree, in the order of n log n)
-therefore loses no pair, whatever the directions; the distance itself is then taken of what it found. Directions along
-which the vectors differ most leave the fewest to compare.
+therefore loses no pair, whatever the directions. What it found is sieved by the distance along more directions, then by
+the distance itself. Directions along which the vectors differ most leave the fewest to compare.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.spatial import cKDTree
 
-DIRECTIONS = 12
+SEARCHED, SIEVED = 12, 64  # directions of the tree and of the sieve
 SAMPLE = 2000  # vectors that the directions are found from
 ASKED = 64  # vectors whose neighbours are held at once
 BLOCK = 4096  # vectors that are held once more, in float64
@@ -33,14 +33,14 @@ def neighbours(vectors: np.ndarray, radius: float) -> Iterator[tuple[int, np.nda
         return
     directions = _directions(vectors)
     projected = np.concatenate([part @ directions for part in _blocks(vectors)])
-    tree = cKDTree(projected)
+    tree = cKDTree(searched := projected[:, -SEARCHED:])
     reach = radius * (1 + SLACK) + SLACK * float(np.abs(projected).max())
     for start in range(0, len(vectors), ASKED):
-        for row, near in enumerate(tree.query_ball_point(projected[start : start + ASKED], reach), start):
+        for row, near in enumerate(tree.query_ball_point(searched[start : start + ASKED], reach), start):
             if len(near) == 1:
                 continue  # itself
             places = np.sort(np.asarray(near))
-            places = places[places != row]
+            places = places[(places != row) & (_distances(projected, row, places) <= reach)]
             apart = _distances(vectors, row, places)
             if (within := apart <= radius).any():
                 yield row, places[within], apart[within]
@@ -51,12 +51,13 @@ def _directions(vectors: np.ndarray) -> np.ndarray:
     some = vectors[:: -(-len(vectors) // SAMPLE)].astype(np.float64)
     some -= some.mean(axis=0)
     _, directions = np.linalg.eigh(some.T @ some)
-    return directions[:, -DIRECTIONS:]
+    return directions[:, -SIEVED:]
 
 
 def _distances(vectors: np.ndarray, row: int, places: np.ndarray) -> np.ndarray:
     one = vectors[row].astype(np.float64)
-    return np.concatenate([np.linalg.norm(vectors[part] - one, axis=1) for part in _blocks(places)])
+    parts = [np.linalg.norm(vectors[part] - one, axis=1) for part in _blocks(places)]
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _blocks(array: np.ndarray) -> list[np.ndarray]:

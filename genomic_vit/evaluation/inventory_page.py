@@ -50,9 +50,6 @@ def write_inventory(
     names = [_name(number) for number in range(len(pages))]
     parts = [folder / f".{name}.part" for name in names]
     try:
-        _write_csv(
-            folder / "doctor.csv", reports, {report.case: names[n] for n, page in enumerate(pages) for report in page}
-        )
         head = _head(reports, title, remarks)
         for number, (part, page) in enumerate(zip(parts, pages, strict=True)):
             with part.open("w", encoding="utf-8") as file:
@@ -60,6 +57,8 @@ def write_inventory(
                 file.write(_links(number, pages))
                 file.writelines(_article(report, pictures.get(report.case)) for report in page)
                 file.write("<p>For research, not a medical device.</p></html>\n")
+        page_of = {report.case: name for name, page in zip(names, pages, strict=True) for report in page}
+        _write_csv(folder / "doctor.csv", reports, page_of)
         for part, name in reversed(list(zip(parts, names, strict=True))):  # the first page last: it names the others
             part.replace(folder / name)
         for old in folder.glob("doctor-*.html"):
