@@ -109,7 +109,7 @@ def test_pictures_that_find_no_room_say_how_much_is_needed(tmp_path):
     with PictureFile(tmp_path) as pictures:
         pictures._file, held = Full(), pictures._file
         with pytest.raises(
-            InventoryError, match=r"cannot be kept \(No space left on device\); make room, 40 KB a case"
+            InventoryError, match=r"cannot be kept \(No space left on device\); make room, 100 KB a case"
         ):
             pictures["C"] = b"x"
         pictures._file = held

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from genomic_vit.config import UserError
 
-KB_A_PICTURE = 40
+KB_A_CASE = 100  # a picture of 20 to 40, and the same again, a third larger, in its page
 
 
 class InventoryError(UserError):
@@ -60,6 +60,6 @@ class PictureFile:
 
     def _no_room(self, why: str) -> InventoryError:
         return InventoryError(
-            f"{self._folder}: the pictures cannot be kept ({why}); make room, {KB_A_PICTURE} KB a case and a third "
-            "more than that again for the pages, name another folder with --out, or leave it out."
+            f"{self._folder}: the pictures cannot be kept ({why}); make room, {KB_A_CASE} KB a case, name another "
+            "folder with --out, or leave it out."
         )
