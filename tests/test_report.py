@@ -16,17 +16,14 @@ from genomic_vit.evaluation.verdict import heat_verdict
 from tests.benchmark_cohort import bright_cohort, category, number
 
 
-def results(gain=None, reliance=None):
+def results(gain=None, reliance=None, without="heat-zero"):
     """A results table with AUCs and the heat's differences (value, low, high)."""
     shared = {"group": "all", "target": "EGFR", "unit": "patient", "patients": 60}
-    rows = [
-        shared | {"arm": arm, "metric": "auc", "value": value} for arm, value in (("joint", 0.8), ("heat-zero", 0.75))
-    ]
+    rows = [shared | {"arm": arm, "metric": "auc", "value": value} for arm, value in (("joint", 0.8), (without, 0.75))]
     for metric, told in ((HEAT_GAIN, gain), (HEAT_RELIANCE, reliance)):
         if told:
-            rows.append(
-                shared | {"arm": "joint", "metric": metric} | dict(zip(("value", "low", "high"), told, strict=True))
-            )
+            numbers = dict(zip(("value", "low", "high"), told, strict=True))
+            rows.append(shared | {"arm": "joint", "metric": metric, "note": f"less {without}"} | numbers)
     return pd.DataFrame(rows)
 
 
@@ -36,13 +33,13 @@ def results(gain=None, reliance=None):
         (
             (0.05, 0.01, 0.09),
             "helps",
-            r"EGFR: the heat helps: joint reaches AUC 0.800, .* without heat 0.750, .*\+0.050 \(95",
+            r"EGFR: the heat helps: joint reaches AUC 0.800, .* without heat \(heat-zero\) 0.750, .*\+0.050 \(95",
         ),
         ((-0.05, -0.09, -0.01), "hurts", "EGFR: the heat hurts: .* difference -0.050"),
         ((0.05, -0.01, 0.11), "cannot tell", "whether the heat helps cannot be told from these 60 patients"),
         ((0.05, 0.0, 0.11), "cannot tell", "cannot be told"),
         ((0.0, 0.0, 0.0), "cannot tell", "cannot be told"),
-        (None, "not asked", "whether training with the heat helps was not asked"),
+        (None, "not asked", "whether training with the heat helps was not asked .*joint and heat-zero or cnn"),
     ],
 )
 def test_the_sentence_on_heat_follows_from_the_interval(gain, outcome, says):
@@ -50,6 +47,13 @@ def test_the_sentence_on_heat_follows_from_the_interval(gain, outcome, says):
 
     told = heat_verdict(results(gain), "EGFR", "patient")
     assert told.outcome == outcome and re.search(says, told.sentence)
+
+
+def test_without_heat_zero_the_cnn_alone_stands_for_it():
+    assert (
+        "without heat (cnn) 0.750"
+        in heat_verdict(results((0.05, 0.01, 0.09), without="cnn"), "EGFR", "patient").sentence
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ MACRO = "macro mean"
 MIN_CLASS = 5  # fewest patients of either class whose numbers are given
 PERMUTATIONS = 2000
 HEAT_GAIN, HEAT_RELIANCE = "auc_gain_of_heat", "auc_reliance_on_heat"  # joint less one of these:
-RETRAINED, SWAPPED = "heat-zero", "swap-zero"
+RETRAINED, SWAPPED = ("heat-zero", "cnn"), "swap-zero"  # of the first, the one that was run
 COLUMNS = (
     "group", "target", "unit", "arm", "metric", "value", "low", "high", "p", "p_holm",
     "patients", "cases", "positive", "note",
@@ -109,7 +109,8 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
             told += _spread(rows, name)
     if reference in names:
         told += _differences(names, reference, aucs, samples)
-    for other, metric in ((RETRAINED, HEAT_GAIN), (SWAPPED, HEAT_RELIANCE)):
+    retrained = next((arm for arm in RETRAINED if arm in names), None)
+    for other, metric in ((retrained, HEAT_GAIN), (SWAPPED, HEAT_RELIANCE)):
         if "joint" in names and other in names:
             pair = names.index("joint"), names.index(other)
             gap, spread = aucs.value[pair[0]] - aucs.value[pair[1]], interval(samples["joint"] - samples[other])

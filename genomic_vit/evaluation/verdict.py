@@ -19,7 +19,7 @@ class Verdict(NamedTuple):
 
 
 def heat_verdict(results: pd.DataFrame, target: str, unit: str) -> Verdict:
-    """Whether the heat helps: joint against the same network trained with zero in the heat channel.
+    """Whether the heat helps: joint against the CNN trained with zero in the heat channel, or on the grid alone.
 
     It helps or hurts where the 95 % interval of the paired difference excludes zero; else it cannot be told. Heat
     replaced at test time alone shows whether a trained network relies on it, not whether training with it helps.
@@ -34,10 +34,12 @@ def heat_verdict(results: pd.DataFrame, target: str, unit: str) -> Verdict:
     relies = f" {_relies(reliance)}" if reliance is not None else ""
     if gain is None:
         sentence = (
-            f"{target}: whether training with the heat helps was not asked (it needs the arms joint and {RETRAINED})."
+            f"{target}: whether training with the heat helps was not asked (it needs the arms joint and "
+            f"{' or '.join(RETRAINED)})."
         )
         return Verdict("not asked", sentence + relies)
-    joint, without = (_auc(here, arm) for arm in ("joint", RETRAINED))
+    arm = gain["note"].removeprefix("less ")
+    joint, without = (_auc(here, name) for name in ("joint", arm))
     outcome: Outcome = "helps" if gain["low"] > 0 else "hurts" if gain["high"] < 0 else "cannot tell"
     begins = {
         "helps": f"{target}: the heat helps",
@@ -45,7 +47,7 @@ def heat_verdict(results: pd.DataFrame, target: str, unit: str) -> Verdict:
         "cannot tell": f"{target}: whether the heat helps cannot be told from these {int(gain['patients'])} patients",
     }[outcome]
     compared = (
-        f"joint reaches AUC {joint:.3f}, the same network trained without heat {without:.3f}, "
+        f"joint reaches AUC {joint:.3f}, the same CNN trained without heat ({arm}) {without:.3f}, "
         f"difference {_signed(gain)}"
     )
     return Verdict(outcome, f"{begins}: {compared}.{relies}")
