@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from genomic_vit.cohort.folds import assign_folds
 from genomic_vit.cohort.manifest import ManifestError
@@ -92,3 +93,28 @@ def test_the_target_under_another_name_is_warned_of_and_names_of_patients_are_no
         warnings = check_covariates(cohort, given, folds, 0)
     assert [line.split("'")[1] for line in warnings] == ["stage", "therapy"]
     assert "'stage' alone tells 'mutant' with AUC 1.000" in caplog.text
+
+
+def test_one_number_as_it_is_keeps_its_order_where_a_fitted_slope_turns_it():
+    """Classes matched by x: held out, logistic regression tells them the wrong way round; x itself tells nothing."""
+    x = np.repeat(np.arange(20.0), 2)
+    table, label, patients = pd.DataFrame({"x": x}), np.tile([0.0, 1.0], 20), np.arange(40)
+    generator = np.random.default_rng(0)
+    matched = np.arange(40)
+    generator.shuffle(matched)
+    found = {"logistic": np.empty(40), "plain": np.empty(40)}
+    for testing in np.array_split(matched, 5):
+        learning = np.setdiff1d(matched, testing)
+        for estimator, scores in found.items():
+            inner, scores[testing] = fit_and_score(estimator, table, label, patients, learning, testing, 0)
+            assert ((inner > 0) & (inner < 1)).all()
+            assert estimator == "logistic" or (np.diff(scores[np.sort(testing)]) >= 0).all()
+    assert roc_auc_score(label, found["logistic"]) < 0.4 < roc_auc_score(label, found["plain"]) < 0.6
+
+
+def test_a_missing_number_stands_in_the_middle():
+    table = pd.DataFrame({"x": [1.0, 2.0, 3.0, np.nan, 9.0]})
+    _, tested = fit_and_score(
+        "plain", table, np.array([0.0, 1, 0, 1, 1]), np.arange(5), np.arange(3), np.arange(3, 5), 0
+    )
+    assert tested[0] == 0.5 and tested[1] == pytest.approx(1 / (1 + np.exp(-7 / np.std([1, 2, 3]))))

@@ -46,12 +46,18 @@ class SwapArm:
 
 @dataclass(frozen=True)
 class TableArm:
-    """A scikit-learn model of a table's columns; `features` names the table, `estimator` the model."""
+    """A scikit-learn model of a table's columns, or its one column as it is.
+
+    Args:
+        name, says: as `NetworkArm`.
+        features: the table.
+        estimator: the model; plain takes the column itself, larger meaning positive.
+    """
 
     name: str
     says: str
     features: Literal["radiomics", "clinical", "site", "size"]
-    estimator: Literal["logistic", "forest"] = "logistic"
+    estimator: Literal["logistic", "forest", "plain"] = "logistic"
 
 
 Arm = NetworkArm | SwapArm | TableArm
@@ -80,7 +86,7 @@ ARMS: dict[str, Arm] = {
         TableArm("radiomics-rf", "size, shape and HU features, random forest", "radiomics", "forest"),
         TableArm("clinical", "covariates alone, logistic regression", "clinical"),
         TableArm("site", "acquisition and site alone, logistic regression", "site"),
-        TableArm("size", "lesion diameter alone, logistic regression", "size"),
+        TableArm("size", "lesion diameter alone, larger taken as positive", "size", "plain"),
     )
 }
 

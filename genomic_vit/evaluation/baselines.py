@@ -39,7 +39,7 @@ def build_baseline(estimator: Literal["logistic", "forest"], seed: int) -> Pipel
 
 
 def fit_and_score(
-    estimator: Literal["logistic", "forest"],
+    estimator: Literal["logistic", "forest", "plain"],
     table: pd.DataFrame,
     label: np.ndarray,
     patients: np.ndarray,
@@ -53,7 +53,9 @@ def fit_and_score(
     `learning` cases.
 
     Args:
-        estimator: see `build_baseline`.
+        estimator: see `build_baseline`; plain is the table's one column as it is. Where the classes are matched by it,
+            a fitted slope takes whichever sign the training part is off by, and tells the held-out part wrong: AUC
+            0.360 (0.263 to 0.464) on 120 phantoms matched by size.
         table: features, (case feature).
         label: 0, 1, or NaN where missing, (case); cases without one are not learnt from.
         patients: (case).
@@ -63,6 +65,9 @@ def fit_and_score(
     Returns:
         scores in [0, 1] of `learning` (NaN where the label is missing) and of `testing`.
     """
+    if estimator == "plain":
+        score = _standing(table.iloc[:, 0].to_numpy(dtype=float), learning)
+        return score[learning], score[testing]
     known = learning[~np.isnan(label[learning])]
     x, y, groups = table.iloc[known], label[known].astype(int), patients[known]
     model = build_baseline(estimator, seed)
@@ -76,3 +81,9 @@ def fit_and_score(
             inner[known] = cross_val_predict(model, x, y, groups=groups, cv=splits, method="predict_proba")[:, 1]
         tested = model.fit(x, y).predict_proba(table.iloc[testing])[:, 1]
     return inner[learning], tested
+
+
+def _standing(value: np.ndarray, learning: np.ndarray) -> np.ndarray:
+    """Where each value stands among those of the cases learnt from, in (0, 1), increasing; 0.5 where it is missing."""
+    middle, spread = np.nanmean(value[learning]), np.nanstd(value[learning])
+    return np.nan_to_num(1 / (1 + np.exp(-(value - middle) / (spread or 1.0))), nan=0.5)
