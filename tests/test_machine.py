@@ -17,6 +17,7 @@ from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.train import main as train
 from genomic_vit.training.fit import fit
 from genomic_vit.training.losses import Truth
+from genomic_vit.training.machine import MachineError, best_device
 from genomic_vit.training.stages import look, schedule
 from tests.scans import ball, chest, grid_of
 
@@ -135,3 +136,14 @@ def test_a_missing_compiler_is_told_at_once(tmp_path):
     assert "--compile: torch.compile does not work on this machine" in done.stderr
     assert "C++ compiler (g++): install it, name it in the environment variable CXX" in done.stderr
     assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(kind, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(
+        MachineError, match=f"--device {kind}: this machine has none.*take --device auto or --device cpu"
+    ):
+        best_device(kind)
+    assert best_device("auto").type == best_device("cpu").type == "cpu"

@@ -42,12 +42,18 @@ ALONE = Processes()
 
 
 def best_device(name: str) -> torch.device:
-    """The torch device of a config's or command's `device`; auto takes CUDA, then MPS, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """The torch device of a config's or command's `device`; auto takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        MachineError: it is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, has in there.items() if has))
+    if not there.get(name, True):
+        without = " (torch was installed without CUDA)" if name == "cuda" and torch.version.cuda is None else ""
+        raise MachineError(f"--device {name}: this machine has none{without}; take --device auto or --device cpu.")
+    return torch.device(name)
 
 
 def check_processes(processes: Processes, training: TrainingConfig, device: torch.device) -> None:
