@@ -22,7 +22,6 @@ import yaml
 from genomic_vit import __version__
 from genomic_vit.cohort.folds import Split, hold_out
 from genomic_vit.config import RunConfig
-from genomic_vit.data.entry import PreparedSlab
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm
 from genomic_vit.evaluation.baselines import fit_and_score
 from genomic_vit.evaluation.faithfulness import heat_on_lesion
@@ -169,7 +168,7 @@ def _asked(
     part: Part,
 ) -> pd.DataFrame:
     """Scores of some cases with the heat that `arm` gives."""
-    slabs, view, cohort = _slabs(study, index), study.config.run.view, study.prepared.cohort
+    slabs, view, cohort = study.prepared.some(index).slabs, study.config.run.view, study.prepared.cohort
     given = given_heat(
         arm.heat, slabs, cohort.patients[index], view, part.seed, lambda: stack_heat(model, slabs, view, device)
     )
@@ -205,14 +204,10 @@ def _heated(
     study: Study, model: GenomicViT, device: torch.device, arm: NetworkArm, index: np.ndarray, folder: Path
 ) -> pd.DataFrame:
     """Scores of the tested cases with the network's own heat; heat.csv says how much of it lies in each lesion."""
-    slabs, scores, rows = _slabs(study, index), [], []
+    slabs, scores, rows = study.prepared.some(index).slabs, [], []
     answers = slab_heats(model, slabs, study.config.run.view, device)
     for i, slab, (probability, heat) in zip(index, slabs, answers, strict=True):
         scores.append(probability)
         rows.append({"case": study.prepared.cohort.cases[i].case, **heat_on_lesion(slab, heat)._asdict()})
     pd.DataFrame(rows).to_csv(folder / "heat.csv", index=False)
     return _frame(study, arm.name, OUTER, index, np.array(scores))
-
-
-def _slabs(study: Study, index: np.ndarray) -> list[PreparedSlab]:
-    return [study.prepared.slabs[i] for i in index]

@@ -178,10 +178,10 @@ def _test(model: GenomicViT, prepared: Prepared, split: Split, config: RunConfig
     """Write predictions.csv of validation and test cases, and metrics.json of the test cases."""
     device = best_device(config.device)
     model.to(device)
-    tested = _take(prepared, split.test)
+    tested = Prepared(prepared.cohort.take(split.test), prepared.some(split.test).slabs, ())
     probability, metrics = evaluate_cohort(model, tested, config, device)
     seen = np.concatenate([split.validation, split.test])
-    judged = case_probabilities(model, _slabs(prepared, split.validation), config.view, device)
+    judged = case_probabilities(model, prepared.some(split.validation).slabs, config.view, device)
     write_predictions(
         folder.path / "predictions.csv",
         prepared.cohort.take(seen),
@@ -191,11 +191,3 @@ def _test(model: GenomicViT, prepared: Prepared, split: Split, config: RunConfig
     )
     write_text(folder.metrics, json.dumps(metrics, indent=2))
     return metrics
-
-
-def _take(prepared: Prepared, index: np.ndarray) -> Prepared:
-    return Prepared(prepared.cohort.take(index), _slabs(prepared, index), ())
-
-
-def _slabs(prepared: Prepared, index: np.ndarray) -> list:
-    return [prepared.slabs[i] for i in index]

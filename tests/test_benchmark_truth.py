@@ -38,7 +38,7 @@ def test_what_is_planted_is_found_by_image_arms_alone(tmp_path_factory):
 def test_where_nothing_is_planted_nothing_is_found(tmp_path_factory):
     """20 cohorts of signal 0: at most 15 % of the intervals miss 0.5.
 
-    That holds however much was learnt, so cohorts are small, folds two and trainings short: half an hour, not ten.
+    That holds however much was learnt, so cohorts are small, folds two and trainings short.
     """
     arms = "[joint,staged,cnn,vit,radiomics-lr,radiomics-rf,site,size]"
     short = [

@@ -87,7 +87,7 @@ def test_the_peak_is_that_of_products():
     assert 1e9 < matrix_peak(torch.device("cpu"), torch.float32, tries=1) < 1e14
 
 
-@pytest.mark.parametrize(("precision", "kind"), [("32", "float32"), ("bf16-mixed", "bfloat16")])
+@pytest.mark.parametrize(("precision", "kind"), [("32", "float32"), ("bf16-mixed", "bfloat16"), ("64", "float64")])
 def test_a_stage_tells_where_its_time_went(precision, kind, tmp_path, caplog):
     config = replace(CONFIG, training=replace(CONFIG.training, precision=precision))
     geometry = grid_of(spacing_mm=(1.25, 0.7, 0.7), shape=(40, 80, 80))

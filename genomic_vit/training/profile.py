@@ -142,11 +142,12 @@ class TellProfile(Callback):
             return
         config, device = self.config, module.device
         side_px, targets = 3 * config.slab.tile_px, len(config.targets)
-        flops = step_flops(module.model, self.stage, torch.zeros(2, 1, side_px, side_px, device=device), targets)
+        grid = torch.zeros(2, 1, side_px, side_px, device=device, dtype=module.dtype)
+        flops = step_flops(module.model, self.stage, grid, targets)
         flops = flops * config.training.batch_size // (2 * trainer.world_size)
         if not trainer.is_global_zero:  # all took the step above, whose batch norm and losses are of all processes
             return
-        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.training.precision, torch.float32)
+        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.training.precision, module.dtype)
         kind = f"{str(dtype).removeprefix('torch.')} on {device.type}, {torch.get_num_threads()} threads"
         log.info("%s", describe_profile(seconds, steps, self.stage.name, flops, matrix_peak(device, dtype), kind))
         write_profile(seconds, steps, self.folder / f"profile_{self.stage.name}.csv")
