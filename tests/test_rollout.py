@@ -62,7 +62,7 @@ def test_equals_the_full_matrix_oracle(
     given = {"matrices": dense, "tensor": torch.stack(dense, dim=1)}.get(kind, maps)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streamed, "BLOCK_ROWS", block)
-        patch.setattr(rollout_module, "HEAD_BYTES", 500)  # so that both ways through a matrix are taken
+        patch.setattr(rollout_module, "ROOM_BYTES", 500)  # so that sums over heads are taken in several blocks
         row = attention_rollout(
             given, fusion=fusion, residual=residual, discard=discard, start_layer=start, prefix_tokens=prefix,
             query=query, method="dense" if kind == "dense maps" else "auto", check=True,

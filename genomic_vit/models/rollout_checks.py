@@ -60,17 +60,18 @@ def check_residual(shares: Tensor) -> None:
         raise _wrong(f"residual is {wrong[0].item()}; it must be between 0 and 1")
 
 
-def check_result(row: Tensor, layers: Sequence[AttentionMap | Tensor], query: str | int) -> None:
+def check_result(row: Tensor, layers: Sequence[AttentionMap | Tensor], query: str | int, fusion: str) -> None:
     """Look closer, and raise ValueError, where the sums give away that something is wrong with the attention.
 
-    Rows that sum to one make a rollout that sums to one, so a sum (b) tells of all layers.
+    Rows that sum to one make a rollout that sums to one, so with mean fusion a sum (b) tells of all layers; of the last
+    one the query's own row is looked at besides. Max and min divide by the sums, so there it is that row of each layer.
     """
-    tolerance = max(TOLERANCE[_values(layer).dtype] for layer in layers) * len(layers)
-    right = (row.detach().sum(-1) - 1).abs().max() <= tolerance  # false for NaN too
-    for layer in layers:
-        if isinstance(layer, Tensor) and right:
-            seen = layer.detach()[:, :, 0 if query == "mean" else query].float()
-            right = (seen.sum(-1) - 1).abs().max() <= TOLERANCE[layer.dtype]
+    right = (row.detach().sum(-1) - 1).abs().max() <= _tolerance(layers) * len(layers)  # false for NaN too
+    token = 0 if query == "mean" else query
+    looked_at = [layer for layer in (layers[-1:] if fusion == "mean" else layers) if isinstance(layer, Tensor)]
+    if looked_at and right:
+        seen = torch.cat([layer.detach()[:, :, token] for layer in looked_at], dim=1)  # (b h n)
+        right = (seen.float().sum(-1) - 1).abs().max() <= _tolerance(looked_at)
     if not right:
         check_values(layers)
 
@@ -122,6 +123,11 @@ def _check_method(method: str, discard: float, layers: Sequence[AttentionMap | T
         raise _wrong(
             "method is 'streamed', but matrices were given; pass AttentionMaps, which hold q and k, or 'dense'"
         )
+
+
+def _tolerance(layers: Sequence[AttentionMap | Tensor]) -> float:
+    """Of a row's sum in the coarsest of the layers."""
+    return max(TOLERANCE[dtype] for dtype in {_values(layer).dtype for layer in layers})
 
 
 def _shape(layer: AttentionMap | Tensor) -> tuple[int, int]:

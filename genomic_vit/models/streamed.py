@@ -173,10 +173,11 @@ def row_blocks(tokens: int) -> Iterator[slice]:
 
 
 def groups_of(count: int, row_length: int, like: Tensor) -> Iterator[slice]:
-    """Slices of `count` matrices, as many at once as a block's bytes allow, but a matrix for every thread."""
+    """Slices of `count` matrices, as many at once as a block's bytes allow, on a CPU as many for each thread."""
     if torch.compiler.is_compiling():  # the batch may be symbolic there
         return iter((slice(None),))
     rows = min(BLOCK_ROWS, row_length)
     budget = BLOCK_BYTES.get(like.device.type, BLOCK_BYTES["cuda"])
-    size = max(budget // (rows * row_length * like.element_size()), torch.get_num_threads(), 1)
+    threads = torch.get_num_threads() if like.device.type == "cpu" else 1
+    size = max(budget // (rows * row_length * like.element_size()) // threads, 1) * threads
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
