@@ -158,6 +158,8 @@ def test_more_gpus_than_there_are(monkeypatch):
 
 
 def test_fsdp_says_what_it_cannot_do():
-    with pytest.raises(MachineError, match=r"neither average weights .* nor clip gradients.*--training.average 0"):
+    with pytest.raises(MachineError, match=r"cannot average weights \(training.average is 0.99\).*average 0, or"):
         check_processes(Processes(1, 1, "fsdp"), TrainingConfig(), torch.device("cuda"))
-    check_processes(Processes(1, 1, "fsdp"), TrainingConfig(average=0, clip=None), torch.device("cuda"))
+    with pytest.raises(MachineError, match="cannot compute in precision 64; take 32, or ddp"):
+        check_processes(Processes(1, 1, "fsdp"), TrainingConfig(average=0, precision="64"), torch.device("cuda"))
+    check_processes(Processes(1, 1, "fsdp"), TrainingConfig(average=0), torch.device("cuda"))

@@ -110,7 +110,7 @@ def _fit_stage(
             gradient_clip_val=config.training.clip,
             accumulate_grad_batches=config.training.accumulate,
             callbacks=[
-                RecentAverage(config.training.average),
+                *([RecentAverage(config.training.average)] if config.training.average else []),
                 StopAtNaN(data.train.names),
                 *([TermAsInterrupt()] if processes.world > 1 else []),
                 *([Patience("val_loss", patience=patience)] if patience else []),

@@ -90,12 +90,13 @@ def _started_on_nodes() -> bool:
 def _check_fsdp(training: TrainingConfig, device: torch.device) -> None:
     if device.type != "cuda":
         raise MachineError(f"--strategy fsdp needs GPUs, and this run is on a {device.type}; take ddp, or auto.")
-    if training.average or training.clip is not None:
+    if training.average:
         raise MachineError(
-            f"--strategy fsdp, as Lightning has it, can neither average weights (training.average is "
-            f"{training.average:g}) nor clip gradients by norm (training.clip is {training.clip}); set "
-            "--training.average 0 --training.clip null, or take ddp."
+            f"--strategy fsdp, as Lightning has it, cannot average weights (training.average is {training.average:g}); "
+            "set --training.average 0, or take ddp."
         )
+    if training.precision == "64":
+        raise MachineError("--strategy fsdp, as Lightning has it, cannot compute in precision 64; take 32, or ddp.")
 
 
 def check_arithmetic(training: TrainingConfig, device: torch.device) -> None:

@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import torch
 from einops import rearrange
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -77,6 +78,8 @@ class StageModule(L.LightningModule):
         self.register_buffer("positive_weight", positive_weight, persistent=False)
         for name, part in model.named_children():
             part.requires_grad_(name in stage.learns)
+        # decided here: under FSDP a weight keeps its object, but a process holds a flat piece of it, or nothing
+        self._decayed = {id(weight) for weight in model.parameters() if weight.ndim > 1}
         self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
         self.section: Callable[[str], AbstractContextManager] = nullcontext  # told of a step's parts
         self._look_to_learn = torch.compile(self._look, dynamic=False) if config.training.compile else self._look
@@ -125,10 +128,20 @@ class StageModule(L.LightningModule):
         loss = masked_bce(torch.logit(mean, eps=1e-6), truth, self.positive_weight.cpu())
         self.log("val_loss", loss.to(self.device), prog_bar=True, sync_dist=True)
 
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
+    ) -> None:
+        """By the norm over all weights. Under FSDP each process holds pieces of them, and Lightning refuses."""
+        if gradient_clip_val and isinstance(self.trainer.strategy, FSDPStrategy):
+            self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> dict:
         training = self.config.training
-        decayed = [p for p in self.model.parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.requires_grad and p.ndim <= 1]
+        learnt = [weight for weight in self.model.parameters() if weight.requires_grad]
+        decayed = [weight for weight in learnt if id(weight) in self._decayed]
+        plain = [weight for weight in learnt if id(weight) not in self._decayed]
         optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=training.learning_rate,
