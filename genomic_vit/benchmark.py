@@ -36,7 +36,8 @@ def benchmark(argv: list[str]) -> None:
 
     from genomic_vit.data.cache import cache_folder
     from genomic_vit.evaluation.report import print_table
-    from genomic_vit.run_benchmark import run_benchmark, write_report
+    from genomic_vit.run_benchmark import run_benchmark
+    from genomic_vit.run_report import write_report
     from genomic_vit.study import BenchmarkError
 
     out = Path(options.out)

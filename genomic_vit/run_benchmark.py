@@ -5,38 +5,33 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import joblib
-import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 from genomic_vit.cohort.manifest import read_manifest
 from genomic_vit.data.prepare import Prepared
-from genomic_vit.data.workers import Engine, Lost, run_each
-from genomic_vit.evaluation.arms import ARMS, SwapArm, TableArm, trained_for
+from genomic_vit.data.workers import Engine
+from genomic_vit.evaluation.arms import ARMS, trained_for
 from genomic_vit.evaluation.comparison import compare
 from genomic_vit.evaluation.faithfulness import heat_rows
-from genomic_vit.evaluation.inference import slab_heat
 from genomic_vit.evaluation.out_of_fold import collect
-from genomic_vit.evaluation.overlay import draw_overlay
 from genomic_vit.evaluation.plan import BenchmarkConfig, members
-from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, render_report
+from genomic_vit.evaluation.report import Findings
 from genomic_vit.run import Bar, phantom_manifest, prepare_cohort
-from genomic_vit.run_part import STUDY, Outcome, Part, is_done, run_part
+from genomic_vit.run_part import STUDY, Outcome, is_done
+from genomic_vit.run_parts import list_parts, run_parts
+from genomic_vit.run_report import write_predictions
 from genomic_vit.study import BenchmarkError, Study, plan_study
 from genomic_vit.training.lock import locked, no_room_said
 from genomic_vit.training.machine import best_device, check_arithmetic
-from genomic_vit.training.run_folder import RunFolder, environment
+from genomic_vit.training.run_folder import environment
 from genomic_vit.training.whole import write_text
 
-COST = {"staged": 1.2, "vit": 0.4, "cnn": 0.5}  # of a mode's part, in the time of joint; only for the time left
 log = logging.getLogger(__name__)
 
 
@@ -99,71 +94,6 @@ def compare_cohort(
     return found, failed
 
 
-def list_parts(study: Study, left_out: dict[str, str]) -> list[Part]:
-    """All parts, seed by seed and fold by fold, so that whole folds are there early; swaps come with their network."""
-    trained = dict.fromkeys(trained_for(ARMS[name]) for name in study.config.arms if name not in left_out)
-    folds = int(study.folds.max()) + 1
-    return [Part(arm, fold, seed) for seed in study.config.seeds for fold in range(folds) for arm in trained]
-
-
-def run_parts(study: Study, parts: Sequence[Part], out: Path, engine: Engine, jobs: int) -> list[Outcome]:
-    """Run the parts that are not done; tells each as it ends, with the time left. Returns those that failed."""
-    left = [part for part in parts if not is_done(out, study, part)]
-    if len(left) < len(parts):
-        log.info("%d of %d parts are kept from before", len(parts) - len(left), len(parts))
-    workers = 1 if jobs == 1 else min(len(left) or 1, joblib.cpu_count() if jobs < 1 else jobs)
-    clock, failed = Clock(left, workers), []
-    work = run_each(partial(_run_on_share, str(out), workers), left, engine=engine, jobs=jobs, folder=out)
-    for done, (index, result) in enumerate(work, start=1):
-        outcome = Outcome(left[index], 0.0, result.reason) if isinstance(result, Lost) else result
-        clock.tick(outcome)
-        said = f"FAILED: {outcome.reason}" if outcome.reason else f"{outcome.seconds:.0f} s"
-        log.info("[%d of %d] %s: %s; %s", done, len(left), outcome.part, said, clock.left())
-        if outcome.reason:
-            failed.append(outcome)
-    return failed
-
-
-class Clock:
-    """How long the parts that are left will take, from those that were done.
-
-    Args:
-        parts: to do.
-        workers: at the same time.
-    """
-
-    def __init__(self, parts: Sequence[Part], workers: int) -> None:
-        self._open = list(parts)
-        self._workers = workers
-        self._took: dict[str, list[float]] = defaultdict(list)
-
-    def tick(self, outcome: Outcome) -> None:
-        """A part ended."""
-        self._open.remove(outcome.part)
-        if outcome.reason is None:
-            self._took[outcome.part.arm].append(outcome.seconds)
-
-    def left_s(self) -> float | None:
-        """Seconds left; None while no network has been timed that could stand for the others."""
-        networks = [(_cost(arm), np.mean(took)) for arm, took in self._took.items() if _is_network(arm)]
-        total = 0.0
-        for part in self._open:
-            if part.arm in self._took:
-                total += float(np.mean(self._took[part.arm]))
-            elif _is_network(part.arm):
-                if not networks:
-                    return None
-                total += _cost(part.arm) * float(np.mean([seconds / cost for cost, seconds in networks]))
-        return total / self._workers
-
-    def left(self) -> str:
-        """The same in words."""
-        seconds = self.left_s()
-        if seconds is None:
-            return "time left not known yet"
-        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
-
-
 def compare_parts(
     study: Study,
     out: Path,
@@ -215,67 +145,3 @@ def compare_parts(
         unlabelled,
         seconds,
     )
-
-
-def write_report(found: Findings, out: Path, *, is_quick: bool = False) -> Path:
-    """Write report.html into `out`, with heat examples chosen by rule; returns its path."""
-    with tempfile.TemporaryDirectory() as pictures:
-        examples = draw_examples(found, out, Path(pictures))
-        environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
-        settings = (out / "config.yaml").read_text(encoding="utf-8")
-        page = render_report(found, examples, environment, settings, is_quick=is_quick)
-    write_text(out / "report.html", page)
-    return out / "report.html"
-
-
-def draw_examples(found: Findings, out: Path, folder: Path) -> list[tuple[str, Path]]:
-    """(caption, PNG) of the best, median and worst held-out case by the network that held it out, first seed."""
-    config, cohort, name = found.config, found.prepared.cohort, example_arm(found.config)
-    shown = [arm for arm in found.arms if arm.arm == name]
-    if not shown:
-        return []
-    device, told = best_device(config.run.device), []
-    for rule, case in pick_examples(shown[0], cohort.labels[:, 0], column=0):
-        part = Part(shown[0].arm, int(found.folds[case]), config.seeds[0])
-        model, slab = RunFolder(part.folder(out)).load_model(device), found.prepared.slabs[case]
-        _, heat = slab_heat(model, slab, config.run.view, device)
-        answer, label = shown[0].mean[case, 0], int(cohort.labels[case, 0])
-        caption = f"{rule}: case {cohort.cases[case].case}, {cohort.targets[0]} {label}, probability {answer:.2f}"
-        draw_overlay(slab, heat, config.run.view.window_hu, caption, folder / f"{rule}.png")
-        told.append((caption, folder / f"{rule}.png"))
-    return told
-
-
-def write_predictions(found: Findings, path: Path) -> None:
-    """One row a case and target: fold, label, then each arm's probability and threshold."""
-    cohort, frames = found.prepared.cohort, []
-    for column, target in enumerate(cohort.targets):
-        label = cohort.labels[:, column]
-        frame = pd.DataFrame(
-            {
-                "case": [case.case for case in cohort.cases],
-                "patient": cohort.patients,
-                "fold": found.folds,
-                "target": target,
-                "label": pd.array([None if np.isnan(value) else int(value) for value in label], dtype="Int64"),
-            }
-        )
-        for arm in found.arms:
-            frame[arm.arm] = arm.mean[:, column].round(6)
-            frame[f"{arm.arm} threshold"] = arm.mean_threshold[:, column].round(6)
-        frames.append(frame)
-    pd.concat(frames, ignore_index=True).to_csv(path, index=False)
-
-
-def _run_on_share(out: str, workers: int, part: Part) -> Outcome:
-    """A part on this worker's share of the cores."""
-    torch.set_num_threads(min(torch.get_num_threads(), max(1, joblib.cpu_count() // workers)))
-    return run_part(out, part)
-
-
-def _cost(arm: str) -> float:
-    return COST.get(ARMS[arm].mode, 1.0)
-
-
-def _is_network(arm: str) -> bool:
-    return not isinstance(ARMS[arm], TableArm | SwapArm)

@@ -20,8 +20,10 @@ from genomic_vit.evaluation.out_of_fold import INNER, OUTER
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.imaging.volume import Volume
 from genomic_vit.imaging.write import write_volume
-from genomic_vit.run_benchmark import Clock, compare_cohort, write_report
+from genomic_vit.run_benchmark import compare_cohort
 from genomic_vit.run_part import Outcome, Part, part_split
+from genomic_vit.run_parts import Clock
+from genomic_vit.run_report import write_report
 from genomic_vit.study import BenchmarkError, plan_study
 from genomic_vit.training.run_folder import RunFolder
 from tests.benchmark_cohort import bright_cohort, category, number, small_run
