@@ -79,6 +79,7 @@ def predict_scan(
             answer["relevance"] = RELEVANCE
             write_relevance(model, slab, config, case.scan.geometry, probability, where, place)
         if diagnostics:
-            log.info("%s", describe_diagnostics(joined([*slab_diagnostics(model, slab, config.view, place)])))
+            seen = joined([*slab_diagnostics(model, slab, config.view, place)])
+            log.info("%s", describe_diagnostics(seen, config.rollout.start_layer))
         write_text(where / "prediction.json", json.dumps(answer, indent=2))
     return answers

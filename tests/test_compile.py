@@ -17,7 +17,11 @@ way, attention = sys.argv[1:]
 model = build_model(from_tree({
     "slab": {"tile_px": 16},
     "vit": {"patch_px": 4, "width": 16, "depth": 3, "heads": 2, "registers": 2},
-    "rollout": {"attention": attention, "fusion": "max" if attention == "streamed" else "mean"},
+    "rollout": {
+        "attention": attention.removesuffix(" with discard"),
+        "fusion": "max" if attention == "streamed" else "mean",
+        "discard": 0.3 if attention.endswith("discard") else 0.0,
+    },
 }, "here")).eval()
 
 def agree(batch, other):
@@ -42,7 +46,7 @@ print("agree")
 """
 
 
-@pytest.mark.parametrize("attention", ["auto", "dense", "streamed"])
+@pytest.mark.parametrize("attention", ["auto", "dense", "streamed", "auto with discard"])
 @pytest.mark.parametrize("way", ["export", "aot_eager", pytest.param("inductor", marks=pytest.mark.long)])
 def test_the_network_agrees_with_eager(way, attention):
     command = [sys.executable, "-c", PROGRAM, way, attention]

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from genomic_vit.models import streamed
@@ -38,6 +39,21 @@ def test_no_two_rows_of_the_rollout_lie_further_apart_than_the_bound():
     torch.testing.assert_close(flat, torch.full((2,), 0.5**4, dtype=torch.float64))  # reached where attention is flat
 
 
+@pytest.mark.parametrize(("discard", "start"), [(0.0, 2), (0.6, 0), (0.98, 1)])
+def test_they_are_of_the_rollout_with_its_options(discard, start):
+    maps = random_maps(4, 1.0)
+    seen = rollout_diagnostics(maps, discard=discard, start_layer=start, residual=0.3)
+    dense = [m.dense().numpy() for m in maps]
+    whole = torch.tensor(oracles.rollout(dense, 0.3, "mean", discard, start, kept=(0,)))
+    torch.testing.assert_close(seen.rollout_contrast, whole[:, 0, 1:].amax(1) / whole[:, 0, 1:].mean(1))
+    for layer in range(4):
+        part = torch.tensor(oracles.rollout(dense, 0.3, "mean", discard, max(layer, start), kept=(0,)))
+        apart = torch.cdist(part, part, p=1).amax((1, 2)) / 2
+        assert (apart <= seen.mixing_bound[layer] + 1e-12).all()
+        assert torch.equal(seen.mixing_bound[min(layer, start)], seen.mixing_bound[start])
+
+
 def test_the_report_is_a_line_a_layer():
-    lines = describe_diagnostics(rollout_diagnostics(random_maps(3, 1.0))).splitlines()
+    lines = describe_diagnostics(rollout_diagnostics(random_maps(3, 1.0)), start_layer=1).splitlines()
     assert len(lines) == 5 and "rows differ by at most" in lines[0] and "contrast" in lines[-1]
+    assert [line.endswith("(not counted)") for line in lines] == [False, True, False, False, False]

@@ -183,6 +183,29 @@ def test_patch_side_and_positions_go_to_another_grid():
     torch.testing.assert_close(ours.position.detach(), wanted, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("grid", [(5, 10), (4, 9), (6, 6)])  # 49 + 1 and 36 patches look like squares
+def test_our_own_weights_come_back_whatever_the_grid_and_heads(grid, tmp_path):
+    image_px = (4 * grid[0], 4 * grid[1])
+    theirs = random_vit(image_px, heads=2, registers=2)
+    ours = random_vit(image_px, seed=1, heads=2, registers=2)
+    load_pretrained(ours, theirs.state_dict())
+    for name, value in theirs.state_dict().items():
+        if not name.startswith("head."):
+            torch.testing.assert_close(ours.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_our_own_file_says_how_many_heads_it_has(tmp_path):
+    state = ViT((16, 16), width=384, patch_px=4, depth=1, heads=8).state_dict()
+    told, untold = tmp_path / "told.safetensors", tmp_path / "untold.safetensors"
+    save_file(state, told, {"vit.heads": "8"})
+    save_file(state, untold)
+    eight, six = (ViT((16, 16), width=384, patch_px=4, depth=1, heads=heads) for heads in (8, 6))
+    assert not any("heads" in note for note in load_pretrained(eight, told).adapted)
+    with pytest.raises(PretrainedError, match=r"vit\.heads is 6\. .* set vit\.heads 8\."):
+        load_pretrained(six, told)
+    assert any("does not tell how many it had; used with 6" in note for note in load_pretrained(six, untold).adapted)
+
+
 def test_the_first_blocks_of_a_deeper_network_are_taken():
     theirs, ours = random_vit(depth=4), random_vit(seed=1, depth=2)
     report = load_pretrained(ours, timm(theirs))

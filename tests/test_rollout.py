@@ -301,3 +301,12 @@ def test_unchecked_attention_is_taken_as_it_is():
 def test_a_grid_of_other_size_is_refused():
     with pytest.raises(ValueError, match="a grid of 3 × 2 has 6 patches, the rollout 5; pass the image's own"):
         patch_map(torch.ones(1, 5), (3, 2))
+
+
+def test_a_network_that_stays_as_it_is_pays_for_no_gradient_of_its_own(monkeypatch):
+    maps = random_maps(0, 2, 2, 3, 7)
+    residual = torch.tensor([0.4, 0.6], dtype=torch.float64, requires_grad=True)
+    (wanted,) = torch.autograd.grad(attention_rollout(maps, residual=residual, method="dense")[:, 2].sum(), residual)
+    monkeypatch.setattr(streamed, "_mean_backward", None)  # gradients of q and k
+    (found,) = torch.autograd.grad(attention_rollout(maps, residual=residual)[:, 2].sum(), residual)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)

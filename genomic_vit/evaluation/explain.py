@@ -103,6 +103,8 @@ def slab_diagnostics(
                 attention,
                 fusion=model.rollout.fusion,
                 residual=model.rollout.shares(),
+                discard=model.rollout.discard,
+                start_layer=model.rollout.start_layer,
                 prefix_tokens=model.vit.prefix_tokens,
             )
 

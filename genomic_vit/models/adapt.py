@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genomic_vit.models.checkpoint import Checkpoint
+from genomic_vit.models.namings import OURS
 from genomic_vit.models.vit import LayerScale, ViT, resample_positions
 from genomic_vit.models.weight_file import PretrainedError
 
@@ -66,7 +67,11 @@ def tokens(vit: ViT, checkpoint: Checkpoint, where: str) -> tuple[dict[str, Tens
     if "positions" in found:
         all_rows, cls_row = len(given), int("cls" in found)  # DeiT embeds all; others CLS alone, none, or all
         choices = (all_rows, cls_row, 0) if "distilled" in found else (cls_row, 0, all_rows)
-        rows, grid = split_positions(found["positions"], choices, vit.patch_grid, where)
+        if checkpoint.naming == OURS.name:  # patches alone have positions there, and grids need not be square
+            choices = (0,)
+        rows, grid = split_positions(
+            found["positions"], choices, vit.patch_grid, where, ours_first=checkpoint.naming == OURS.name
+        )
         if len(rows):
             given = given + F.pad(rows, (0, 0, 0, len(given) - len(rows)))
         taken["position"] = resample_positions(found["positions"][len(rows) :], grid, vit.patch_grid)
@@ -89,13 +94,20 @@ def tokens(vit: ViT, checkpoint: Checkpoint, where: str) -> tuple[dict[str, Tens
 
 
 def split_positions(
-    positions: Float[Tensor, "rows d"], choices: tuple[int, ...], ours: tuple[int, int], where: str
+    positions: Float[Tensor, "rows d"],
+    choices: tuple[int, ...],
+    ours: tuple[int, int],
+    where: str,
+    ours_first: bool = False,
 ) -> tuple[Float[Tensor, "k d"], tuple[int, int]]:
     """Rows that belong to prefix tokens, and the patch grid (r, c) of the others.
 
-    The number of prefix rows is the first of `choices` that leaves a square, or as many patches as ours.
+    The number of prefix rows is the first of `choices` that leaves a square, or as many patches as ours; where both
+    would do, the square, or ours with `ours_first`.
     """
     for rows in dict.fromkeys(choices):
+        if ours_first and len(positions) - rows == ours[0] * ours[1]:
+            return positions[:rows], ours
         side = math.isqrt(max(len(positions) - rows, 0))
         if side and side * side == len(positions) - rows:
             return positions[:rows], (side, side)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from genomic_vit.models.adapt import blocks, embedding, tokens
 from genomic_vit.models.checkpoint import Checkpoint, translate
+from genomic_vit.models.namings import OURS
 from genomic_vit.models.vit import ViT
-from genomic_vit.models.weight_file import PretrainedError, flatten, read_weights
+from genomic_vit.models.weight_file import PretrainedError, flatten, noted_heads, read_weights
 
 PUBLIC_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # of Ti, S, B, L and H, in every family known here
 
@@ -90,6 +91,8 @@ def load_pretrained(vit: ViT, source: str | Path | Mapping) -> PretrainedReport:
         where, tensors = str(source), read_weights(Path(source))
         sha256 = file_sha256(Path(source))
     checkpoint = translate(tensors, where)
+    if checkpoint.naming == OURS.name and not isinstance(source, Mapping):
+        checkpoint = replace(checkpoint, heads=noted_heads(Path(source)))
     checkpoint = replace(checkpoint, tensors={name: _at_least_float32(t) for name, t in checkpoint.tensors.items()})
     _check_fit(vit, checkpoint, where)
     first, first_notes = embedding(vit, checkpoint, where)
@@ -100,7 +103,7 @@ def load_pretrained(vit: ViT, source: str | Path | Mapping) -> PretrainedReport:
     _check_values(taken, held, where)
     vit.load_state_dict({**held, **taken})
     notes = [*first_notes, *prefix_notes, *inner_notes]
-    if checkpoint.heads is None and len(first["embed.weight"]) not in PUBLIC_HEADS:
+    if _heads_of(checkpoint) is None:
         notes.append(f"heads: the checkpoint does not tell how many it had; used with {_heads(vit)}")
     return PretrainedReport(
         source=where,
@@ -135,7 +138,7 @@ def _check_fit(vit: ViT, checkpoint: Checkpoint, where: str) -> None:
     }
     needed = dict(ours)
     needed["vit.width"] = width
-    needed["vit.heads"] = checkpoint.heads or PUBLIC_HEADS.get(width, ours["vit.heads"])
+    needed["vit.heads"] = _heads_of(checkpoint) or ours["vit.heads"]
     needed["vit.depth"] = min(ours["vit.depth"], checkpoint.depth)
     if hidden is not None:
         needed["vit.mlp_ratio"] = len(hidden) / width
@@ -149,6 +152,13 @@ def _check_fit(vit: ViT, checkpoint: Checkpoint, where: str) -> None:
             f"{where}: does not fit this ViT, where {here}. The file is a ViT of width {width} and depth "
             f"{checkpoint.depth} ({checkpoint.naming}); set {fits}."
         )
+
+
+def _heads_of(checkpoint: Checkpoint) -> int | None:
+    """As the file says, or as every public ViT of that width has; None where neither tells."""
+    if checkpoint.heads is not None or checkpoint.naming == OURS.name:
+        return checkpoint.heads
+    return PUBLIC_HEADS.get(len(checkpoint.tensors["embed.weight"]))
 
 
 def _check_values(taken: dict[str, Tensor], held: dict[str, Tensor], where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -127,12 +128,13 @@ def dense_step(
 
 def drop_smallest(fused: Float[Tensor, "b n n"], discard: float, kept: Sequence[int]) -> Float[Tensor, "b n n"]:
     """Zero in place of the smallest entries of each image's matrix, without the rows and columns of `kept`."""
-    others = torch.ones(fused.shape[-1], dtype=torch.bool, device=fused.device)
-    others[list(kept)] = False
-    body = fused.detach()[:, others][:, :, others].flatten(1)
+    ends = [-1, *sorted(kept), fused.shape[-1]]  # the others by number: a mask's count would have to be waited for
+    others = torch.cat([torch.arange(before + 1, end, device=fused.device) for before, end in pairwise(ends)])
+    body = fused.detach().index_select(1, others).index_select(2, others).flatten(1)
     dropped = int(discard * body.shape[1])
     smallest_kept = body.kthvalue(dropped + 1, dim=1).values[:, None, None]
-    return fused * ((fused >= smallest_kept) | ~(others[:, None] & others))
+    exempt = torch.ones(fused.shape[-1], dtype=torch.bool, device=fused.device).index_fill(0, others, False)
+    return fused * ((fused >= smallest_kept) | exempt[:, None] | exempt)
 
 
 def patch_map(row: Float[Tensor, "b patches"], grid: tuple[int, int]) -> Float[Tensor, "b 1 r c"]:

@@ -47,9 +47,12 @@ class _Step(torch.autograd.Function):
         return mean_step(row, q, k, scale) if fusion == "mean" else _extreme(row, q, k, scale, fusion)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         once_only()
         with torch.autocast(gradient.device.type, enabled=False):
+            if ctx.fusion == "mean" and not any(ctx.needs_input_grad[1:3]):  # a ViT that stays as it is
+                _, q, k = ctx.saved_tensors
+                return mean_seen(gradient, q, k, ctx.scale), None, None, None, None
             if ctx.fusion == "mean":
                 return *_mean_backward(gradient, *ctx.saved_tensors, ctx.scale), None, None
             return *_extreme_backward(gradient, *ctx.saved_tensors, ctx.scale, ctx.fusion), None, None

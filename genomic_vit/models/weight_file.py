@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from genomic_vit.config import UserError
 
+HEADS = "vit.heads"  # in the metadata of our own files
 KINDS = ".safetensors, .npz, or a torch file (.pth .pt .bin .ckpt)"
 
 
@@ -42,6 +43,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
+
+
+def noted_heads(path: Path) -> int | None:
+    """Heads of the ViT in a safetensors file of ours, which its tensors do not tell; None where nothing does."""
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, "pt") as file:
+        noted = (file.metadata() or {}).get(HEADS, "")
+    return int(noted) if noted.isdecimal() else None
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from genomic_vit.config import RunConfig, UserError, from_tree
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport
+from genomic_vit.models.weight_file import HEADS
 from genomic_vit.training.lock import is_trace
 from genomic_vit.training.split_file import write_csv, write_split
 from genomic_vit.training.whole import write_text, written_whole
@@ -155,7 +156,8 @@ class RunFolder:
 
     def save_model(self, model: GenomicViT) -> None:
         """Weights as safetensors, whole or not at all."""
-        content = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        content = save(state, {HEADS: str(model.vit.blocks[0].attention.heads)})
         with written_whole(self.weights) as part:
             part.write_bytes(content)
 
