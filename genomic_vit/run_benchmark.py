@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from genomic_vit.data.prepare import Prepared
 from genomic_vit.data.workers import Engine
 from genomic_vit.evaluation.arms import ARMS, trained_for
 from genomic_vit.evaluation.comparison import compare
-from genomic_vit.evaluation.faithfulness import heat_rows
 from genomic_vit.evaluation.out_of_fold import collect
 from genomic_vit.evaluation.plan import BenchmarkConfig, members
 from genomic_vit.evaluation.report import Findings
 from genomic_vit.run import Bar, phantom_manifest, prepare_cohort
+from genomic_vit.run_heat import heat_results
 from genomic_vit.run_part import STUDY, Outcome, is_done
 from genomic_vit.run_parts import list_parts, run_parts
 from genomic_vit.run_report import write_predictions
@@ -45,7 +44,7 @@ def run_benchmark(
     skip_bad: bool = False,
     bar: Bar | None = None,
 ) -> tuple[Findings, list[Outcome]]:
-    """Run what is not kept in `out` yet, and compare; writes results.csv, predictions.csv, heat.csv, excluded.csv.
+    """Run what is not kept in `out` yet, and compare; writes results.csv, predictions.csv, excluded.csv.
 
     Args:
         config: of the benchmark.
@@ -105,14 +104,10 @@ def compare_parts(
 ) -> Findings:
     """Read all parts back and compare the arms whose every part is there."""
     config, cohort, arms, gone = study.config, study.prepared.cohort, [], list(left_out)
-    patient_of = {case.case: case.patient for case in cohort.cases}
-    scores, heat, seconds = {}, defaultdict(list), 0.0
+    scores, seconds = {}, 0.0
     for part in list_parts(study, dict(left_out)):
         if is_done(out, study, part):
             scores[part] = pd.read_csv(part.folder(out) / "scores.csv", dtype={"case": str, "arm": str})
-            if (part.folder(out) / "heat.csv").is_file():
-                told = pd.read_csv(part.folder(out) / "heat.csv", dtype={"case": str})
-                heat[part.arm].append(told.assign(patient=told["case"].map(patient_of), seed=part.seed))
             seconds += json.loads((part.folder(out) / "done.json").read_text(encoding="utf-8"))["seconds"]
     for name in config.arms:
         if name in dict(left_out):
@@ -129,10 +124,8 @@ def compare_parts(
         raise BenchmarkError(f"every arm failed; the first: {failed[0].part}: {failed[0].reason}")
     groups = {condition: members(condition, cohort.covariates) for condition in config.subgroups}
     results = compare(cohort, arms, study.folds, config.reference, groups, config.minimum, config.unit, config.run.seed)
-    told = [
-        row for arm in arms if heat[arm.arm] for row in heat_rows(pd.concat(heat[arm.arm]), arm.arm, config.run.seed)
-    ]
-    results = pd.concat([results, pd.DataFrame(told)], ignore_index=True) if told else results
+    told, untold = heat_results(study, out, [arm.arm for arm in arms])
+    results = pd.concat([results, told], ignore_index=True) if len(told) else results
     return Findings(
         config,
         study.prepared,
@@ -141,7 +134,7 @@ def compare_parts(
         tuple(arms),
         results,
         tuple(gone),
-        tuple(warnings),
+        (*warnings, *untold),
         unlabelled,
         seconds,
     )

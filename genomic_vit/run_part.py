@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +25,9 @@ from genomic_vit.cohort.folds import Split, hold_out
 from genomic_vit.config import RunConfig
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm
 from genomic_vit.evaluation.baselines import fit_and_score
-from genomic_vit.evaluation.faithfulness import heat_on_lesion
+from genomic_vit.evaluation.faithfulness import heat_on_lesions
 from genomic_vit.evaluation.given_heat import given_heat
-from genomic_vit.evaluation.inference import case_probabilities, slab_heats, stack_heat
+from genomic_vit.evaluation.inference import case_heats, case_probabilities, stack_heat
 from genomic_vit.evaluation.out_of_fold import INNER, OUTER
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
@@ -37,10 +38,10 @@ from genomic_vit.training.fit import fit
 from genomic_vit.training.machine import best_device
 from genomic_vit.training.run_folder import RunFolder, to_tree
 from genomic_vit.training.stages import schedule
-from genomic_vit.training.whole import write_text
+from genomic_vit.training.whole import write_text, written_whole
 
 FORMAT = 2  # raise it when a part's numbers would change for a reason that its key does not hold
-STUDY = "study.joblib"
+STUDY, HEAT = "study.joblib", "heat.csv"
 log = logging.getLogger(__name__)
 
 
@@ -203,11 +204,18 @@ def _frame(study: Study, arm: str, part: str, index: np.ndarray, scores: np.ndar
 def _heated(
     study: Study, model: GenomicViT, device: torch.device, arm: NetworkArm, index: np.ndarray, folder: Path
 ) -> pd.DataFrame:
-    """Scores of the tested cases with the network's own heat; heat.csv says how much of it lies in each lesion."""
-    slabs, scores, rows = study.prepared.some(index).slabs, [], []
-    answers = slab_heats(model, slabs, study.config.run.view, device)
-    for i, slab, (probability, heat) in zip(index, slabs, answers, strict=True):
-        scores.append(probability)
-        rows.append({"case": study.prepared.cohort.cases[i].case, **heat_on_lesion(slab, heat)._asdict()})
-    pd.DataFrame(rows).to_csv(folder / "heat.csv", index=False)
+    """Scores of the tested cases with the network's own heat, which is told in heat.csv."""
+    looked = case_heats(model, study.prepared.some(index).slabs, study.config.run.view, device)
+    scores, heats = zip(*looked, strict=True)
+    write_heat(study, index, heats, folder)
     return _frame(study, arm.name, OUTER, index, np.array(scores))
+
+
+def write_heat(study: Study, index: np.ndarray, heats: Sequence[np.ndarray], folder: Path) -> None:
+    """heat.csv: how a network's heat of the tested cases, each (stack 9 y x), lies on their lesions."""
+    cohort, slabs = study.prepared.cohort, study.prepared.some(index).slabs
+    lesions, stride = [slab.lesion for slab in slabs], study.config.run.view.eval_stride
+    table = heat_on_lesions(heats, lesions, cohort.patients[index], stride)
+    table.insert(0, "case", [cohort.cases[i].case for i in index])
+    with written_whole(folder / HEAT) as part:
+        table.to_csv(part, index=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 
 from genomic_vit.data.workers import Engine, Lost, run_each
 from genomic_vit.evaluation.arms import ARMS, SwapArm, TableArm, trained_for
+from genomic_vit.run_heat import lacks_heat, run_heat
 from genomic_vit.run_part import Outcome, Part, is_done, run_part
 from genomic_vit.study import Study
 
@@ -33,9 +34,18 @@ def run_parts(study: Study, parts: Sequence[Part], out: Path, engine: Engine, jo
     left = [part for part in parts if not is_done(out, study, part)]
     if len(left) < len(parts):
         log.info("%d of %d parts are kept from before", len(parts) - len(left), len(parts))
+    untold = [part for part in parts if part not in left and lacks_heat(out, part)]
+    if untold:
+        log.info("%d of them do not tell where the heat lies: asked again, nothing of them is trained", len(untold))
+    return _run_all(run_part, left, out, engine, jobs) + _run_all(run_heat, untold, out, engine, jobs)
+
+
+def _run_all(
+    run: Callable[[str, Part], Outcome], left: Sequence[Part], out: Path, engine: Engine, jobs: int
+) -> list[Outcome]:
     workers = 1 if jobs == 1 else min(len(left) or 1, joblib.cpu_count() if jobs < 1 else jobs)
     clock, failed = Clock(left, workers), []
-    work = run_each(partial(_run_on_share, str(out), workers), left, engine=engine, jobs=jobs, folder=out)
+    work = run_each(partial(_run_on_share, str(out), workers, run=run), left, engine=engine, jobs=jobs, folder=out)
     for done, (index, result) in enumerate(work, start=1):
         outcome = Outcome(left[index], 0.0, result.reason) if isinstance(result, Lost) else result
         clock.tick(outcome)
@@ -86,10 +96,10 @@ class Clock:
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
 
 
-def _run_on_share(out: str, workers: int, part: Part) -> Outcome:
+def _run_on_share(out: str, workers: int, part: Part, run: Callable[[str, Part], Outcome] = run_part) -> Outcome:
     """A part on this worker's share of the cores."""
     torch.set_num_threads(min(torch.get_num_threads(), max(1, joblib.cpu_count() // workers)))
-    return run_part(out, part)
+    return run(out, part)
 
 
 def _cost(arm: str) -> float:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import logging
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -106,6 +107,9 @@ def test_every_number_is_in_the_files_and_the_report_needs_nothing_else(ran):
     assert set(main["cases"].dropna()) == {40} and set(main["patients"].dropna()) == {20}
     heat = results[results["target"] == "heat"]
     assert set(heat["arm"]) == {"joint"}
+    assert {"heat_in_lesion_beyond_chance", "heat_in_lesion_beyond_area", "pointing_game_beyond_chance"} <= set(
+        heat["metric"]
+    )
     page = write_report(found, out).read_text()
     for needed in (
         "Flow of cases",
@@ -122,8 +126,6 @@ def test_every_number_is_in_the_files_and_the_report_needs_nothing_else(ran):
 
 
 def test_finished_parts_are_kept_and_others_are_run(ran, tmp_path, caplog):
-    import shutil
-
     _, before = ran
     out = tmp_path / "again"
     shutil.copytree(before, out)
@@ -135,6 +137,72 @@ def test_finished_parts_are_kept_and_others_are_run(ran, tmp_path, caplog):
     again = {path for path in times if path.stat().st_mtime_ns != times[path]}
     assert {path.parent.parent.name for path in again} == {"clinical"}
     assert "site" in {arm.arm for arm in found.arms}
+
+
+@pytest.fixture
+def old_heat(ran, tmp_path):
+    """The finished parts of `ran`, the heat of joint told in the form of an earlier version; its training is costly."""
+    out = tmp_path / "old"
+    shutil.copytree(ran[1], out)
+    for fold in range(2):
+        table = pd.read_csv(out / f"parts/joint/seed_0_fold_{fold}/heat.csv")
+        table[["case", "share", "area", "hit"]].to_csv(out / f"parts/joint/seed_0_fold_{fold}/heat.csv", index=False)
+    return out
+
+
+def contents(out):
+    """Every file of the parts, bytes and time."""
+    files = [path for path in (out / "parts").rglob("*") if path.is_file()]
+    return {str(path.relative_to(out)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_heat_of_an_older_form_is_told_again_by_the_kept_network_and_nothing_is_trained(
+    ran, old_heat, monkeypatch, caplog
+):
+    import genomic_vit.run_part as parts
+
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(parts, "fit", refuse)
+    monkeypatch.setattr(parts, "fit_and_score", refuse)
+    before = contents(old_heat)
+    with caplog.at_level(logging.INFO):
+        found, failed = compare_cohort(CONFIG, PREPARED, old_heat, jobs=1)
+    assert not failed and "10 of 10 parts are kept from before" in caplog.text
+    assert "2 of them do not tell where the heat lies: asked again, nothing of them is trained" in caplog.text
+    after = contents(old_heat)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed == {f"parts/joint/seed_0_fold_{fold}/heat.csv" for fold in range(2)}
+    for fold in range(2):
+        tables = [pd.read_csv(out / f"parts/joint/seed_0_fold_{fold}/heat.csv") for out in (ran[1], old_heat)]
+        pd.testing.assert_frame_equal(*tables)
+    pd.testing.assert_frame_equal(found.results, ran[0].results)
+
+
+def test_where_the_kept_network_is_gone_its_scores_stay_and_its_heat_is_left_out(old_heat):
+    weights = old_heat / "parts/joint/seed_0_fold_1/model.safetensors"
+    weights.unlink()
+    found, failed = compare_cohort(CONFIG, PREPARED, old_heat, jobs=1)
+    assert [str(outcome.part) for outcome in failed] == ["joint, fold 1, seed 0"]
+    assert "model.safetensors: missing, so where its heat lies cannot be told. Put the file back" in failed[0].reason
+    assert "joint" in {arm.arm for arm in found.arms} and not (found.results["target"] == "heat").any()
+    assert (
+        "Where the heat of joint lies is left out, since parts do not tell it: joint, fold 1, seed 0." in found.warnings
+    )
+
+
+def test_the_vits_own_arm_tells_its_heat_again_too(tmp_path, monkeypatch):
+    import genomic_vit.run_part as parts
+
+    config = dataclasses.replace(CONFIG, arms=("vit",), reference="vit", subgroups=())
+    found, failed = compare_cohort(config, PREPARED, tmp_path, jobs=1)
+    assert not failed and set(found.results[found.results["target"] == "heat"]["arm"]) == {"vit"}
+    (tmp_path / "parts/vit/seed_0_fold_0/heat.csv").unlink()
+    monkeypatch.setattr(parts, "fit", None)
+    again, failed = compare_cohort(config, PREPARED, tmp_path, jobs=1)
+    assert not failed
+    pd.testing.assert_frame_equal(again.results, found.results)
 
 
 def test_a_failed_part_is_named_and_the_rest_goes_on(tmp_path, monkeypatch, caplog):

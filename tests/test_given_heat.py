@@ -1,4 +1,4 @@
-"""Heat replaced when a network is tested, by hand; and where heat lies."""
+"""Heat replaced when a network is tested, by hand."""
 
 from dataclasses import replace
 
@@ -9,7 +9,6 @@ from einops import rearrange
 
 from genomic_vit.data.datasets import AllStacks, window
 from genomic_vit.data.grid import from_grid, stack_starts, to_grid
-from genomic_vit.evaluation.faithfulness import heat_on_lesion
 from genomic_vit.evaluation.given_heat import donors, given_heat
 from genomic_vit.evaluation.inference import case_probabilities, stack_heat
 from genomic_vit.models.genomic_vit import build_model
@@ -84,21 +83,6 @@ def test_every_patient_gives_once_and_depth_is_kept():
 def test_one_patient_cannot_shuffle():
     with pytest.raises(ValueError, match="one patient only"):
         donors(SLABS[:2], PATIENTS[:2], VIEW, 0)
-
-
-def test_share_area_and_pointing_game_by_hand():
-    slab = SLABS[0]
-    even = heat_on_lesion(slab, np.ones(slab.hu.shape))
-    assert even.share == pytest.approx(slab.lesion.mean()) and even.area == pytest.approx(slab.lesion.mean())
-    heat = np.ones(slab.hu.shape)
-    inside = tuple(np.argwhere(slab.lesion)[5])
-    heat[inside] = 100
-    told = heat_on_lesion(slab, heat)
-    assert told.hit == 1
-    assert told.share == pytest.approx((slab.lesion.sum() + 99) / (heat.size + 99))
-    heat[inside] = 1
-    heat[tuple(np.argwhere(~slab.lesion)[0])] = 100
-    assert heat_on_lesion(slab, heat).hit == 0
 
 
 def test_answer_names_the_head():

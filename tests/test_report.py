@@ -7,11 +7,11 @@ import pytest
 from genomic_vit.evaluation.checklist import AUTHOR, ITEMS, fill
 from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
 from genomic_vit.evaluation.comparison import HEAT_GAIN, HEAT_RELIANCE
-from genomic_vit.evaluation.faithfulness import heat_rows
 from genomic_vit.evaluation.known import known_answers
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.report import example_arm, pick_examples
+from genomic_vit.evaluation.result_tables import heat_table
 from genomic_vit.evaluation.verdict import heat_verdict
 from tests.benchmark_cohort import bright_cohort, category, number
 
@@ -106,13 +106,15 @@ def test_cohort_tables_by_hand():
     assert folds[0][3:] == [str(int(positive)), str(int(2 - positive)), "0"]
 
 
-def test_heat_rows_are_means_over_patients_with_intervals():
-    told = pd.DataFrame(
-        {"patient": ["a", "a", "b"], "share": [0.2, 0.4, 0.5], "area": [0.1, 0.1, 0.3], "hit": [1.0, 0.0, 1.0]}
-    )
-    rows = {row["metric"]: row for row in heat_rows(told, "joint", 0)}
-    assert rows["heat_in_lesion"]["value"] == pytest.approx((0.3 + 0.5) / 2)
-    assert rows["heat_in_lesion_beyond_chance"]["value"] == pytest.approx((0.2 + 0.2) / 2)
-    assert rows["pointing_game"]["value"] == pytest.approx(0.75)
-    assert rows["heat_in_lesion"]["low"] == pytest.approx(0.3) and rows["heat_in_lesion"]["high"] == pytest.approx(0.5)
-    assert rows["heat_in_lesion"]["patients"] == 2
+def test_the_table_of_heat_sets_chance_before_area():
+    metrics = {"heat_in_lesion": 0.5, "heat_in_lesion_by_chance": 0.4, "heat_in_lesion_beyond_chance": 0.1}
+    metrics |= {"heat_in_lesion_beyond_area": 0.3, "pointing_game": 0.8, "pointing_game_by_chance": np.nan}
+    metrics |= {"pointing_game_beyond_chance": np.nan, "pointing_game_beyond_area": 0.7}
+    shared = {"group": "all", "target": "heat", "unit": "patient", "arm": "joint"}
+    rows = [
+        shared | {"metric": metric, "value": v, "low": v - 0.05, "high": v + 0.05, "patients": 0 if np.isnan(v) else 9}
+        for metric, v in metrics.items()
+    ]
+    share = ["0.500", "0.400", "+0.100 (+0.050 to +0.150)", "+0.300 (+0.250 to +0.350)"]
+    hits = ["0.800", "–", "–", "+0.700 (+0.650 to +0.750)"]
+    assert heat_table(pd.DataFrame(rows)) == [["joint", *share, *hits]]

@@ -74,6 +74,11 @@ def donors(slabs: Sequence[Slab | PreparedSlab], patients: np.ndarray, view: Vie
     donor = []
     for case, count in enumerate(counts):
         giver = int(np.flatnonzero(patients == following[patients[case]])[0])
-        depth = np.linspace(0, counts[giver] - 1, count) if count > 1 else np.array([(counts[giver] - 1) / 2])
-        donor.append(first[giver] + np.rint(depth).astype(int))
+        donor.append(first[giver] + same_depth(count, counts[giver]))
     return np.concatenate(donor)
+
+
+def same_depth(stacks: int, given: int) -> np.ndarray:
+    """For each of a slab's strided stacks the one at the same relative depth of a slab that has `given`, (stack)."""
+    depth = np.linspace(0, given - 1, stacks) if stacks > 1 else np.array([(given - 1) / 2])
+    return np.rint(depth).astype(int)

@@ -57,11 +57,18 @@ def slab_heats(
     model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Probability (t) and heat (z y x) of each slab, stacks and views averaged; heat 1.0 is the even share."""
-    for case, own in by_case(_stacks(model, slabs, view, device)):
+    for slab, (probability, heat) in zip(slabs, case_heats(model, slabs, view, device), strict=True):
+        slices = slab.geometry.shape[0]
+        yield probability, join_stacks(heat, stack_starts(slices, view.eval_stride), slices)
+
+
+def case_heats(
+    model: GenomicViT, slabs: Sequence[Slab], view: ViewConfig, device: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Probability (t), stacks and views averaged, and heat of the strided stacks (stack 9 y x), views averaged."""
+    for _, own in by_case(_stacks(model, slabs, view, device)):
         _, probability, heat = zip(*own, strict=True)
-        slices = slabs[case].geometry.shape[0]
-        joined = join_stacks(np.stack(heat), stack_starts(slices, view.eval_stride), slices)
-        yield np.mean(probability, axis=0), joined
+        yield np.mean(probability, axis=0), np.stack(heat)
 
 
 def slab_heat(model: GenomicViT, slab: Slab, view: ViewConfig, device: torch.device) -> tuple[np.ndarray, np.ndarray]:

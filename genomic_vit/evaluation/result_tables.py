@@ -75,21 +75,17 @@ def subgroup_rows(results: pd.DataFrame, groups: Sequence[str], targets: Sequenc
 
 
 def heat_table(results: pd.DataFrame) -> list[list[str]]:
-    """Rows of (arm, share in the lesion, chance, beyond it, hits of the pointing game, beyond chance)."""
+    """Rows of (arm, and for share in the lesion and pointing game each: value, chance, beyond chance, beyond area)."""
     here = results[results["target"] == "heat"]
     told = []
     for arm in dict.fromkeys(here["arm"]):
         own = here[here["arm"] == arm].set_index("metric")
-        told.append(
-            [
-                arm,
-                _number(own.loc["heat_in_lesion"]["value"]),
-                _number(own.loc["heat_in_lesion_by_chance"]["value"]),
-                difference_text(own.loc["heat_in_lesion_beyond_chance"]),
-                _number(own.loc["pointing_game"]["value"]),
-                difference_text(own.loc["pointing_game_beyond_chance"]),
-            ]
-        )
+        row = [arm]
+        for what in ("heat_in_lesion", "pointing_game"):
+            row += [_number(own.loc[metric]["value"]) for metric in (what, f"{what}_by_chance")]
+            for metric in (f"{what}_beyond_chance", f"{what}_beyond_area"):
+                row.append(difference_text(own.loc[metric]) if own.loc[metric]["patients"] else "–")
+        told.append(row)
     return told
 
 

@@ -161,13 +161,17 @@ class RunFolder:
         with written_whole(self.weights) as part:
             part.write_bytes(content)
 
-    def load_model(self, device: torch.device) -> GenomicViT:
+    def load_model(self, device: torch.device, config: RunConfig | None = None) -> GenomicViT:
         """The trained network in evaluation mode.
+
+        Args:
+            device: where to put it.
+            config: it was built by; None reads the folder's.
 
         Raises:
             RunError: the weights are missing, damaged, or of another shape than config.yaml says.
         """
-        model = build_model(self.read_config())
+        model = build_model(self.read_config() if config is None else config)
         if not self.weights.is_file():
             raise RunError(f"{self.weights}: missing; the run was not finished. Continue it with train --resume.")
         try:
