@@ -40,6 +40,52 @@ def test_fast_and_slow_agree(ties, shared):
     np.testing.assert_allclose(ours.covariance, covariance, atol=1e-12)
 
 
+def by_pairs_of_a_stratum(label, scores, patients, strata):
+    """Pairs of one stratum alone, counted one by one; variance stratum by stratum, a lone patient's about the whole."""
+    kept = [np.flatnonzero(strata == s) for s in sorted(set(strata)) if len(set(label[strata == s])) == 2]
+    counts = [label[at].sum() * (1 - label[at]).sum() for at in kept]
+    won = np.zeros(len(scores))
+    for r, score in enumerate(scores):
+        for at in kept:
+            for i in at[label[at] == 1]:
+                for j in at[label[at] == 0]:
+                    won[r] += (score[i] > score[j]) + (score[i] == score[j]) / 2
+    theta, covariance = won / sum(counts), np.zeros((len(scores), len(scores)))
+    for at, pairs in zip(kept, counts, strict=True):
+        x, y = at[label[at] == 1], at[label[at] == 0]
+        psi = np.sign(scores[:, x, None] - scores[:, None, y]) / 2 + 0.5
+        own, people = psi.mean(axis=(1, 2)), sorted(set(patients[at]))
+        kinds = []
+        for which, axis in ((x, 2), (y, 1)):
+            alone = len(set(patients[which])) == 1
+            off = psi.mean(axis=axis) - (theta if alone else own)[:, None]
+            by_person = np.stack([off[:, patients[which] == who].sum(axis=1) for who in people], axis=1) / len(which)
+            kinds.append((by_person, 1 if alone else len(set(patients[which])) / (len(set(patients[which])) - 1)))
+        (tens, ten), (ones, one) = kinds
+        cross = tens @ ones.T * len(people) / (len(people) - 1)
+        covariance += (pairs / sum(counts)) ** 2 * (tens @ tens.T * ten + ones @ ones.T * one + cross + cross.T)
+    return theta, covariance
+
+
+@pytest.mark.parametrize("ties", [5, 100_000])
+@pytest.mark.parametrize("lesions", [1, 3])
+def test_within_strata_only_their_own_pairs_count(ties, lesions):
+    """Six strata: one of one class, one with a lone positive, and patients who have cases of both classes."""
+    generator = np.random.default_rng(8)
+    strata = np.repeat(generator.integers(0, 6, 40), lesions)
+    patients = np.repeat(np.arange(40), lesions)
+    label = generator.integers(0, 2, 40 * lesions)
+    label[strata == 2] = 0
+    label[strata == 4] = np.arange((strata == 4).sum()) < 1
+    scores = generator.integers(0, ties, (3, 40 * lesions)) + label + 3 * strata
+    ours = delong(label, scores, patients, strata)
+    value, covariance = by_pairs_of_a_stratum(label, scores, patients, strata)
+    np.testing.assert_allclose(ours.value, value, atol=1e-12)
+    np.testing.assert_allclose(ours.covariance, covariance, atol=1e-12)
+    one = delong(label, scores, patients, np.zeros_like(label))
+    np.testing.assert_allclose(one.covariance, delong(label, scores, patients).covariance, atol=1e-14)
+
+
 def test_copies_of_a_patients_case_tell_nothing_new():
     generator = np.random.default_rng(3)
     label, scores = generator.integers(0, 2, 30), generator.random((2, 30))
@@ -61,6 +107,20 @@ def test_a_95_percent_interval_covers_the_true_auc(lesions):
     assert 0.93 <= np.mean((low <= 0.8) & (high >= 0.8)) <= 0.97
 
 
+def test_a_95_percent_interval_within_sites_covers_the_true_auc():
+    """2,000 draws of four sites whose scores lie apart and whose shares of positives run from 20 to 80 %; AUC 0.80."""
+    generator = np.random.default_rng(5)
+    sizes = [(6, 24), (10, 10), (24, 6), (20, 30)]
+    label = np.concatenate([np.repeat([1, 0], pair) for pair in sizes])
+    site = np.repeat(np.arange(4), [sum(pair) for pair in sizes])
+    scores = label * 1.1902 - 2.0 * np.array([0, 1, 2, 3])[site] + generator.standard_normal((2000, len(label)))
+    aucs = delong(label, scores, strata=site)
+    low, high = auc_intervals(aucs).T
+    assert np.mean(aucs.value) == pytest.approx(0.8, abs=0.005)
+    assert np.mean(delong(label, scores).value) < 0.6  # ranked together they say how rich their site is
+    assert 0.93 <= np.mean((low <= 0.8) & (high >= 0.8)) <= 0.97
+
+
 def test_two_scores_of_equal_worth_differ_in_five_percent_of_draws():
     generator = np.random.default_rng(6)
     label = np.repeat([0, 1], 60)
@@ -79,3 +139,9 @@ def test_edges():
     np.testing.assert_allclose(auc_intervals(perfect), 1, atol=1e-6)
     with pytest.raises(ValueError, match="1 positive and 3 negative patients; two are needed"):
         delong(np.array([1, 0, 0, 0]), np.ones((1, 4)))
+    with pytest.raises(ValueError, match="1 positive and 1 negative patients; two are needed"):
+        delong(np.array([1, 0, 0, 0]), np.ones((1, 4)), strata=np.array([0, 0, 1, 1]))
+    with pytest.raises(ValueError, match="a patient is in two strata"):
+        delong(label, np.ones((1, 4)), np.array(list("abab")), np.array([0, 0, 1, 0]))
+    alone = delong(np.array([1, 0, 0, 1, 0, 0]), np.ones((2, 6)), strata=np.array([0, 0, 0, 1, 1, 1]))
+    np.testing.assert_allclose(auc_intervals(alone), 0.5)

@@ -11,6 +11,7 @@ from genomic_vit.evaluation.metrics import (
     OF_DECISION,
     OF_PROBABILITY,
     auc,
+    average_precision,
     by_patient,
     interval,
     patient_weights,
@@ -54,6 +55,40 @@ def test_a_bootstrap_sample_scores_as_its_copied_cases_do(ties):
         copied = [np.repeat(np.arange(50), row.astype(int)) for row in weights]
         expected = [oracle(label[index], given[index]) for index in copied]
         np.testing.assert_allclose(ours(label, given, weights), expected, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("ties", [4, 10_000])
+def test_within_strata_a_sample_scores_as_its_copied_cases_do(ties):
+    """AUC: all pairs of one stratum, counted. Average precision: scikit-learn's of each stratum, by its positives."""
+    generator = np.random.default_rng(3)
+    patients, strata = np.arange(50), generator.integers(0, 5, 50)
+    label = generator.integers(0, 2, 50) * (strata != 3)  # one stratum has one class only
+    score = generator.integers(0, ties, 50) / ties
+    weights = patient_weights(patients, label, 3, 10)
+    for row, ours, precision in zip(
+        weights, auc(label, score, weights, strata), average_precision(label, score, weights, strata), strict=True
+    ):
+        index = np.repeat(np.arange(50), row.astype(int))
+        parts = [index[strata[index] == s] for s in range(5)]
+        parts = [part for part in parts if 0 < label[part].sum() < len(part)]
+        positives = [int(label[part].sum()) for part in parts]
+        pairs = [m * (len(part) - m) for m, part in zip(positives, parts, strict=True)]
+        expected = [auc_by_counting(score[part], label[part]) for part in parts]
+        assert ours == pytest.approx(np.average(expected, weights=pairs), abs=1e-12)
+        expected = [average_precision_score(label[part], score[part]) for part in parts]
+        assert precision == pytest.approx(np.average(expected, weights=positives), abs=1e-12)
+    once = np.ones((1, 50))
+    assert np.isnan(auc(label, score, once, patients)) and np.isnan(average_precision(label, score, once, patients))
+
+
+def test_within_strata_each_kind_of_each_is_drawn_apart_and_the_lone_together():
+    strata = np.repeat([0, 1, 2], [6, 4, 5])
+    label = np.array([1, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0])
+    weights = patient_weights(np.arange(15), label, 0, 400, strata=strata)
+    for kind in (slice(0, 3), slice(3, 6), slice(7, 10), slice(11, 15)):
+        assert (weights[:, kind].sum(axis=1) == kind.stop - kind.start).all() and weights[:, kind].std() > 0
+    lone = weights[:, [6, 10]]  # positives alone in their strata
+    assert (lone.sum(axis=1) == 2).all() and {tuple(pair) for pair in lone} == {(0, 2), (1, 1), (2, 0)}
 
 
 def test_patients_are_drawn_whole_and_each_kind_apart():

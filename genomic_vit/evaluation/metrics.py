@@ -34,29 +34,46 @@ def by_patient(
     return mean, positive, names
 
 
-def auc(label: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve, ties by half.
+def auc(label: np.ndarray, score: np.ndarray, weights: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray:
+    """Area under the ROC curve: the share of pairs of a positive and a negative that are in order, ties by half.
+
+    With strata a pair is of one stratum, and each stratum weighs as many pairs as it has: an AUC adjusted for the
+    stratum (Janes & Pepe 2009, doi 10.1093/biomet/asp002). Scores of different models, or of sites with other shares of
+    positives, are then never ranked against each other; ranked together they may fall far below one half where nothing
+    was learnt (Parker et al. 2007, doi 10.1186/1471-2105-8-326). A stratum of one class has no pairs.
 
     Args:
         label: 0 or 1, (case).
         score: higher where positive, (case).
         weights: how often each case counts in each sample, (sample case).
+        strata: (case); None takes all for one.
 
     Returns:
-        (sample), NaN where a sample has one class only.
+        (sample), NaN where a sample has no pair.
     """
-    positive, negative = _tied(label, score, weights)
-    below = np.cumsum(negative, axis=1) - negative / 2
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return _share((positive * below).sum(axis=1), pairs)
+    positive, negative, begins = _tied(label, score, weights, strata)
+    positives, negatives = (np.add.reduceat(part, begins, axis=1) for part in (positive, negative))
+    won = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
+    earlier = np.cumsum(negatives, axis=1) - negatives  # counted as below, but of other strata
+    return _share(won - (positives * earlier).sum(axis=1), (positives * negatives).sum(axis=1))
 
 
-def average_precision(label: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the precision-recall curve as the step-wise sum over thresholds; arguments as `auc`."""
-    positive, negative = (part[:, ::-1] for part in _tied(label, score, weights))
-    found = np.cumsum(positive, axis=1)
-    precision = _share(found, found + np.cumsum(negative, axis=1), otherwise=0.0)
-    return _share((positive * precision).sum(axis=1), positive.sum(axis=1))
+def average_precision(
+    label: np.ndarray, score: np.ndarray, weights: np.ndarray, strata: np.ndarray | None = None
+) -> np.ndarray:
+    """Area under the precision-recall curve as the step-wise sum over thresholds; arguments as `auc`.
+
+    That is the mean over positives of the precision at their score; with strata, of the precision among their own
+    stratum, over the strata that have both classes.
+    """
+    positive, negative, begins = _tied(label, score, weights, strata)
+    found = _from_top(positive, begins)
+    precision = _share(found, found + _from_top(negative, begins), otherwise=0.0)
+    told, whole = positive * precision, positive
+    if strata is not None:
+        both = np.add.reduceat(negative, begins, axis=1) > 0
+        told, whole = (np.add.reduceat(part, begins, axis=1) * both for part in (told, positive))
+    return _share(told.sum(axis=1), whole.sum(axis=1))
 
 
 def brier(label: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -89,22 +106,36 @@ OF_DECISION: dict[str, Metric] = {
 METRICS = (*OF_PROBABILITY, *OF_DECISION)
 
 
-def patient_weights(patients: np.ndarray, label: np.ndarray, seed: int, replicates: int = REPLICATES) -> np.ndarray:
+def patient_weights(
+    patients: np.ndarray,
+    label: np.ndarray,
+    seed: int,
+    replicates: int = REPLICATES,
+    strata: np.ndarray | None = None,
+) -> np.ndarray:
     """How often each case counts in each bootstrap sample, (replicates case), uint8.
 
     Patients are drawn with replacement, those with a positive case and those without apart, so that a sample has as
-    many of each as the cohort; all cases of a drawn patient come along. A byte a count: that a patient is drawn 256
-    times where once is expected has a probability below 1e-500.
+    many of each as the cohort; all cases of a drawn patient come along. With strata, (case), each of which holds its
+    patients whole, a sample has as many of each in every stratum; who is alone of a kind in one, and would be drawn
+    once in every sample, is drawn together with others who are. A byte a count: that a patient is drawn 256 times
+    where once is expected has a probability below 1e-500.
     """
     names, row = np.unique(patients, return_inverse=True)
     positive = np.zeros(len(names), dtype=bool)
     np.logical_or.at(positive, row, np.asarray(label) > 0)
+    kind = np.where(positive, 0, 1)
+    if strata is not None:
+        stratum = np.zeros(len(names), dtype=int)
+        stratum[row] = np.unique(strata, return_inverse=True)[1]
+        alone = np.bincount(2 * stratum + kind)[2 * stratum + kind] == 1
+        kind += np.where(alone, 0, 2 * (stratum + 1))
     generator = np.random.default_rng(seed)
     drawn = np.zeros((replicates, len(names)), np.uint8)
-    for stratum in (np.flatnonzero(positive), np.flatnonzero(~positive)):
-        even = np.full(len(stratum), 1 / max(len(stratum), 1))
-        for part in in_blocks(replicates, len(stratum)) if len(stratum) else ():
-            drawn[part, stratum] = generator.multinomial(len(stratum), even, size=part.stop - part.start)
+    for drawn_together in (np.flatnonzero(kind == one) for one in np.unique(kind)):
+        size = len(drawn_together)
+        for part in in_blocks(replicates, size):
+            drawn[part, drawn_together] = generator.multinomial(size, np.full(size, 1 / size), part.stop - part.start)
     return drawn[:, row]
 
 
@@ -199,15 +230,35 @@ def score_cohort(
     return report
 
 
-def _tied(label: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of positives and of negatives at each distinct score, rising, each (sample score)."""
-    order = np.argsort(score, kind="stable")
-    first = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
+def _tied(
+    label: np.ndarray, score: np.ndarray, weights: np.ndarray, strata: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weight of positives and of negatives at each distinct score, rising in each stratum, each (sample score).
+
+    The third says at which of them each stratum begins, (stratum).
+    """
+    order = np.argsort(score, kind="stable") if strata is None else np.lexsort((score, strata))
+    is_first = np.diff(score[order], prepend=-np.inf) != 0
+    is_next = np.zeros(len(order), dtype=bool)  # first of a stratum
+    is_next[:1] = True
+    if strata is not None:
+        is_next[1:] = strata[order][1:] != strata[order][:-1]
+    first = np.flatnonzero(is_first | is_next)
     sorted_weights, sorted_label = weights[:, order], label[order]
     return (
         np.add.reduceat(sorted_weights * sorted_label, first, axis=1),
         np.add.reduceat(sorted_weights * (1 - sorted_label), first, axis=1),
+        np.flatnonzero(is_next[first]),
     )
+
+
+def _from_top(weight: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Sum of each score's weight and of all above it in its stratum, (sample score)."""
+    above = np.cumsum(weight[:, ::-1], axis=1)[:, ::-1]
+    if len(begins) > 1:
+        later = np.pad(above[:, begins[1:]], ((0, 0), (0, 1)))  # of the strata behind
+        above = above - np.repeat(later, np.diff(begins, append=weight.shape[1]), axis=1)
+    return above
 
 
 def _share(part: np.ndarray, whole: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
