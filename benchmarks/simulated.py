@@ -156,7 +156,7 @@ def simulate_metrics(rows: int, folder: Path) -> dict[str, float]:
     p = {name: one[0] for name, one in united.items()}
     decided = {name: (one >= 0.5).astype(float) for name, one in p.items()}
     seeds = {name: one[None] for name, one in p.items()}
-    fold = np.arange(len(known)) % 5.0
+    fold = np.arange(len(known)) % 5
     rows_of = Rows(known, names, p, decided, seeds, fold, rows)
     clock("comparison of two arms", lambda: score_rows(rows_of, "cnn", 0, full=True))
     return clock.found

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from statsmodels.stats.multitest import multipletests
 
 from genomic_vit.cohort.manifest import Cohort
@@ -17,19 +16,17 @@ from genomic_vit.evaluation.metrics import (
     OF_PROBABILITY,
     REPLICATES,
     auc,
-    by_patient,
-    in_blocks,
     interval,
     patient_weights,
     resampled,
 )
 from genomic_vit.evaluation.out_of_fold import OutOfFold
+from genomic_vit.evaluation.permutation import permutation_p
 from genomic_vit.evaluation.rows import Rows, make_rows
 
 ALL = "all"
 MACRO = "macro mean"
 MIN_CLASS = 5  # fewest patients of either class whose numbers are given
-PERMUTATIONS = 2000
 HEAT_GAIN, HEAT_RELIANCE = "auc_gain_of_heat", "auc_reliance_on_heat"  # joint less one of these:
 RETRAINED, SWAPPED = ("heat-zero", "cnn"), "swap-zero"  # of the first, the one that was run
 COLUMNS = (
@@ -116,18 +113,6 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
             gap, spread = aucs.value[pair[0]] - aucs.value[pair[1]], interval(samples["joint"] - samples[other])
             told.append(_row("joint", metric, gap, *spread, p=paired_p(aucs, *pair), note=f"less {other}"))
     return told
-
-
-def permutation_p(rows: Rows, arm: str, seed: int, permutations: int = PERMUTATIONS) -> float:
-    """Share of permuted labels (of patients) that the arm's answers tell as well, one-sided; never 0."""
-    p, label, _ = by_patient(rows.probability[arm], rows.label, rows.patients)
-    generator = np.random.default_rng(seed)
-    ranks = rankdata(p)  # of the same positives, a larger AUC is a larger sum of ranks
-    as_well = 0
-    for part in in_blocks(permutations, len(label)):
-        drawn = generator.permuted(np.tile(label, (part.stop - part.start, 1)), axis=1)
-        as_well += int(np.sum(drawn @ ranks >= label @ ranks - 1e-9))
-    return (1 + as_well) / (1 + permutations)
 
 
 def macro_rows(
