@@ -51,7 +51,7 @@ def benchmark(argv: list[str]) -> None:
         bar=progress_bar,
     )
     report = write_report(found, out, is_quick=options.quick)
-    print(print_table(found.results, config.unit))
+    print(print_table(found.results, found.config))
     print(f"report: {report}\nnumbers: {out / 'results.csv'}, {out / 'predictions.csv'}")
     if failed:
         named = "; ".join(f"{outcome.part} ({outcome.reason})" for outcome in failed[:5])

@@ -123,7 +123,10 @@ def compare_parts(
     if not arms:
         raise BenchmarkError(f"every arm failed; the first: {failed[0].part}: {failed[0].reason}")
     groups = {condition: members(condition, cohort.covariates) for condition in config.subgroups}
-    results = compare(cohort, arms, study.folds, config.reference, groups, config.minimum, config.unit, config.run.seed)
+    results = compare(
+        cohort, arms, study.folds, config.reference, groups, config.minimum, config.unit, config.run.seed,
+        within_folds=config.site is not None,
+    )  # fmt: skip
     told, untold = heat_results(study, out, [arm.arm for arm in arms])
     results = pd.concat([results, told], ignore_index=True) if len(told) else results
     return Findings(

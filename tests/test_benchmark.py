@@ -19,6 +19,7 @@ from genomic_vit.evaluation.inference import case_probabilities, stack_heat
 from genomic_vit.evaluation.leakage import LeakError
 from genomic_vit.evaluation.out_of_fold import INNER, OUTER
 from genomic_vit.evaluation.plan import BenchmarkConfig
+from genomic_vit.evaluation.report import print_table
 from genomic_vit.imaging.volume import Volume
 from genomic_vit.imaging.write import write_volume
 from genomic_vit.run_benchmark import compare_cohort
@@ -243,13 +244,18 @@ def test_a_planted_site_is_found_and_falls_when_sites_are_held_out(tmp_path):
         found, failed = compare_cohort(config, dataclasses.replace(prepared, cohort=cohort), out, jobs=1)
         assert not failed
         rows = found.results[(found.results["unit"] == "patient") & (found.results["metric"] == "auc")].set_index("arm")
-        return rows.loc["site"], rows.loc["size"], found.fold_names
+        return rows.loc["site"], rows.loc["size"], found
 
     site, size, _ = site_auc(BenchmarkConfig(**given), tmp_path / "folds")
     assert site["low"] > 0.6 and size["low"] < 0.5 < size["high"]
-    held_out, _, names = site_auc(BenchmarkConfig(**given, site="hospital"), tmp_path / "sites")
-    assert names == ("hospital A", "hospital B", "hospital C", "hospital D")
-    assert held_out["value"] < site["value"] - 0.2 and held_out["low"] < 0.5
+    held_out, size, found = site_auc(BenchmarkConfig(**given, site="hospital"), tmp_path / "sites")
+    assert found.fold_names == ("hospital A", "hospital B", "hospital C", "hospital D")
+    assert held_out["value"] < site["value"] - 0.2
+    for told in (held_out, size):  # the hospital is one constant in each fold, and says nothing there
+        assert told["low"] <= 0.5 <= told["high"]
+    page = write_report(found, tmp_path / "sites").read_text()
+    assert "rank patients of the same held-out site" in page and "over pairs within a site" in page
+    assert "AUC over pairs of the same hospital" in print_table(found.results, found.config)
 
 
 @pytest.mark.parametrize(

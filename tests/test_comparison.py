@@ -1,5 +1,7 @@
 """Comparison tables on answers whose worth is known; operating points are chosen on inner cases alone."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,10 @@ from sklearn.metrics import roc_auc_score
 
 from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.evaluation.comparison import MACRO, compare
+from genomic_vit.evaluation.delong import auc_intervals, delong, paired_p
+from genomic_vit.evaluation.metrics import auc
 from genomic_vit.evaluation.out_of_fold import INNER, OUTER, OutOfFold, collect
+from genomic_vit.evaluation.roc import roc
 from genomic_vit.evaluation.rows import make_rows
 from tests.benchmark_cohort import bright_cohort
 
@@ -78,6 +83,115 @@ def test_missing_labels_are_left_out_and_targets_averaged():
     assert auc[MACRO] == pytest.approx(np.mean(expected))
     gap = told(results, metric="auc_difference", target=MACRO, unit="case", arm="cnn").iloc[0]
     assert gap["low"] < gap["value"] < gap["high"]
+
+
+def hospitals(seed, worth=1.0, patients=40):
+    """Two sites with 75 and 25 % of positives, and probabilities calibrated to the other site's share."""
+    generator = np.random.default_rng(seed)
+    cohort = bright_cohort(2 * patients).cohort
+    site = np.repeat([0, 1], patients)
+    label = (np.arange(2 * patients) % 4 < np.where(site == 0, 3, 1)).astype(float)
+    trained_on = np.where(site == 0, -1.1, 1.1)  # logit of the share that its model learnt
+    logit = trained_on + worth * (label - 0.5) + 0.9 * generator.standard_normal((3, 2 * patients))
+    arms = [
+        OutOfFold(name, 1 / (1 + np.exp(-one))[None, :, None], np.full((1, 2 * patients, 1), 0.5))
+        for name, one in zip(("joint", "cnn", "size"), logit, strict=True)
+    ]
+    return dataclasses.replace(cohort, labels=label[:, None]), arms, site
+
+
+def test_held_out_sites_are_ranked_within_each_and_weighed_by_their_pairs():
+    cohort, arms, site = hospitals(0)
+    label = cohort.labels[:, 0]
+    results = compare(cohort, arms, site, "joint", {}, 20, "patient", 0, within_folds=True)
+    assert roc_auc_score(label, arms[0].mean[:, 0]) < 0.5  # what ranking the sites together would say
+    auc = told(results, metric="auc", unit="patient").set_index("arm")
+    names = np.unique(cohort.patients, return_index=True)[1]
+    for arm in arms:
+        own = [roc_auc_score(label[site == s], arm.mean[site == s, 0]) for s in (0, 1)]
+        assert auc.loc[arm.arm, "value"] == pytest.approx(np.mean(own))  # of as many pairs
+        seen = [
+            by_site.loc["value"] for _, by_site in told(results, metric="auc_mean_of_folds", arm=arm.arm).iterrows()
+        ]
+        assert seen[0] == pytest.approx(np.mean(own))
+        assert auc.loc[arm.arm, "low"] > 0.5 and auc.loc[arm.arm, "p"] < 0.01
+        assert auc.loc[arm.arm, "note"] == "pairs within each of 2 folds"
+    aucs = delong(
+        label[names], np.stack([arm.mean[names, 0] for arm in arms]), cohort.patients[names], strata=site[names]
+    )
+    low, high = auc_intervals(aucs).T
+    by_delong = told(results, metric="auc_delong", unit="patient")
+    np.testing.assert_allclose(by_delong[["low", "high"]].to_numpy().T, [low, high])
+    gap = told(results, metric="auc_difference", unit="patient", arm="cnn").iloc[0]
+    assert gap["value"] == pytest.approx(auc.loc["cnn", "value"] - auc.loc["joint", "value"])
+    assert gap["p"] == pytest.approx(paired_p(aucs, 1, 0)) and gap["low"] < gap["value"] < gap["high"]
+    assert not len(told(results, metric="auc_within_folds"))
+
+
+def test_noise_at_held_out_sites_is_not_worse_than_chance():
+    """Ranked together, all such arms lie below 0.4."""
+    missed, together = 0, []
+    for seed in range(2):
+        cohort, arms, site = hospitals(seed, worth=0.0)
+        results = compare(cohort, arms, site, "joint", {}, 20, "patient", 0, within_folds=True)
+        auc = told(results, metric="auc", unit="patient")
+        missed += int(((auc["low"] > 0.5) | (auc["high"] < 0.5)).sum())
+        together += [roc_auc_score(cohort.labels[:, 0], arm.mean[:, 0]) for arm in arms]
+    assert missed <= 1  # of 6
+    assert max(together) < 0.4
+
+
+def test_folds_of_one_class_add_no_pair_and_are_said():
+    cohort, arms, site = hospitals(1)
+    label = cohort.labels[:, 0]
+    rich = (site == 0) | (label == 1)  # of the second site the positives alone
+    apart = (site == 0) == (label == 1)  # no site has both
+    results = compare(cohort, arms, site, "joint", {"rich": rich, "apart": apart}, 20, "patient", 0, within_folds=True)
+    auc = told(results, group="rich", metric="auc", unit="patient", arm="joint").iloc[0]
+    assert auc["value"] == pytest.approx(roc_auc_score(label[site == 0], arms[0].mean[site == 0, 0]))
+    assert auc["patients"] == rich.sum()
+    assert auc["note"] == "pairs within each of 1 folds; 1 of 2 have one class only and add none"
+    (withheld,) = told(results, group="apart", unit="patient").to_dict("records")
+    assert withheld["note"] == "0 patients in folds with both classes, fewer than 20"
+
+
+def test_dealt_folds_are_ranked_together_with_the_auc_within_them_beside():
+    arms = [OutOfFold("joint", *answers(1, 0)), OutOfFold("cnn", *answers(1, 1))]
+    results = compare(COHORT, arms, FOLDS, "joint", {}, 20, "case", 0)
+    label, p = COHORT.labels[:, 0], arms[0].mean[:, 0]
+    here = told(results, unit="case", arm="joint").set_index("metric")
+    assert here.loc["auc", "value"] == pytest.approx(roc_auc_score(label, p)) and here.loc["auc", "note"] == ""
+    folds = [[case for case, fold in enumerate(FOLDS) if fold == which] for which in range(4)]
+    own = [roc_auc_score(label[fold], p[fold]) for fold in folds]
+    pairs = [label[fold].sum() * (1 - label[fold]).sum() for fold in folds]
+    within = here.loc["auc_within_folds"]
+    assert within["value"] == pytest.approx(np.average(own, weights=pairs)) and within["low"] < within["value"]
+
+
+def test_the_mean_over_targets_is_within_sites_too():
+    cohort, arms, site = hospitals(2)
+    labels = np.repeat(cohort.labels, 2, axis=1)
+    labels[:10, 1] = np.nan
+    two = Cohort(cohort.cases, ("a", "b"), labels)
+    arms = [
+        OutOfFold(arm.arm, np.repeat(arm.probability, 2, axis=2), np.repeat(arm.threshold, 2, axis=2)) for arm in arms
+    ]
+    results = compare(two, arms, site, "joint", {}, 20, "patient", 0, within_folds=True)
+    auc = told(results, metric="auc", unit="patient", arm="joint").set_index("target")
+    assert auc.loc[MACRO, "value"] == pytest.approx((auc.loc["a", "value"] + auc.loc["b", "value"]) / 2)
+    assert auc.loc[MACRO, "low"] > 0.5
+
+
+@pytest.mark.parametrize("ties", [7, 10_000])
+def test_the_area_under_the_drawn_curve_is_the_auc(ties):
+    generator = np.random.default_rng(4)
+    label, site = generator.integers(0, 2, 200), generator.integers(0, 4, 200)
+    label[site == 3] = 1
+    score = generator.integers(0, ties, 200) + 0.3 * ties * label - 2 * ties * site
+    for strata in (None, site):
+        x, y = roc(label, score, strata)
+        assert (np.diff(x) >= 0).all() and (np.diff(y) >= 0).all() and (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+        assert np.trapezoid(y, x) == pytest.approx(auc(label, score, np.ones((1, 200)), strata)[0], abs=2e-3)
 
 
 def scores(inner, tested, arm="joint"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from genomic_vit.evaluation.metrics import (
     OF_PROBABILITY,
     REPLICATES,
     auc,
+    average_precision,
     interval,
     patient_weights,
     resampled,
@@ -44,8 +46,16 @@ def compare(
     minimum: int,
     main_unit: str,
     seed: int,
+    *,
+    within_folds: bool = False,
 ) -> pd.DataFrame:
     """All numbers, one a row, with COLUMNS.
+
+    Where folds are sites, `within_folds` makes every ranking one of patients of the same site: AUC, average precision,
+    differences, DeLong, p, subgroups and macro mean (`metrics.auc`), and samples keep each site's number of either
+    class. Brier, calibration and decisions judge each probability by itself and stay pooled; that a site has another
+    share of positives is in them, as it is for who would use the model there. Where folds are dealt by label, all are
+    ranked together, and `auc_within_folds` stands beside.
 
     Args:
         cohort: who.
@@ -56,6 +66,7 @@ def compare(
         minimum: fewest patients of a group other than all.
         main_unit: patient or case: the unit for which everything is told; of the other, AUCs alone.
         seed: of all resampling.
+        within_folds: rank patients within their fold alone.
     """
     frames = []
     for group, member in ({ALL: np.ones(len(cohort.cases), dtype=bool)} | dict(groups)).items():
@@ -63,7 +74,7 @@ def compare(
             full = unit == main_unit
             for column, target in enumerate(cohort.targets):
                 member_known = member & ~np.isnan(cohort.labels[:, column])
-                rows = make_rows(cohort, arms, folds, member_known, column, unit)
+                rows = make_rows(cohort, arms, folds, member_known, column, unit, within_folds=within_folds)
                 told = {"group": group, "target": target, "unit": unit} | _counts(rows)
                 reason = _withheld(rows, minimum if group != ALL else 0)
                 if reason:
@@ -72,27 +83,31 @@ def compare(
                 frames.append(pd.DataFrame(score_rows(rows, reference, seed, full=full)).assign(**told))
             if len(cohort.targets) > 1:
                 told = {"group": group, "target": MACRO, "unit": unit}
-                macro = macro_rows(cohort, arms, folds, member, unit, reference, seed)
+                macro = macro_rows(cohort, arms, folds, member, unit, reference, seed, within_folds=within_folds)
                 frames.append(pd.DataFrame(macro).assign(**told))
     return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
 
 
 def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dict]:
     """Metrics of each arm and differences from the reference; with `full` off, AUC and average precision alone."""
-    label, weights = rows.label, patient_weights(rows.patients, rows.label, seed, REPLICATES)
+    label, weights = rows.label, patient_weights(rows.patients, rows.label, seed, REPLICATES, rows.strata)
     once, names = np.ones((1, len(label))), list(rows.probability)
-    aucs = delong(label, np.stack([rows.probability[name] for name in names]), rows.patients)
-    samples = {name: resampled(auc, label, rows.probability[name], weights) for name in names}
+    ranked = partial(auc, strata=rows.strata)
+    aucs = delong(label, np.stack([rows.probability[name] for name in names]), rows.patients, rows.strata)
+    samples = {name: resampled(ranked, label, rows.probability[name], weights) for name in names}
     told = []
     for place, (name, (low, high)) in enumerate(zip(names, auc_intervals(aucs), strict=True)):
         p, decided = rows.probability[name], rows.decided[name]
         permuted = permutation_p(rows, name, seed) if full else np.nan
-        told.append(_row(name, "auc", aucs.value[place], *interval(samples[name]), p=permuted))
+        told.append(_row(name, "auc", aucs.value[place], *interval(samples[name]), p=permuted, note=_pairs(rows)))
         told.append(_row(name, "auc_delong", aucs.value[place], low, high))
-        metrics = {m: (f, p) for m, f in OF_PROBABILITY.items() if m != "auc"} | {
+        metrics = OF_PROBABILITY | {"average_precision": partial(average_precision, strata=rows.strata)}
+        metrics = {m: (f, p) for m, f in metrics.items() if m != "auc"} | {
             m: (f, decided) for m, f in OF_DECISION.items()
         }
         metrics["expected_calibration_error"] = (expected_calibration_error, p)
+        if not rows.within_folds:
+            metrics["auc_within_folds"] = (partial(auc, strata=rows.fold), p)
         for metric, (function, given) in metrics.items():
             if full or metric == "average_precision":
                 value = float(function(label, given, once)[0])
@@ -123,23 +138,28 @@ def macro_rows(
     unit: str,
     reference: str,
     seed: int,
+    *,
+    within_folds: bool = False,
 ) -> list[dict]:
     """Mean AUC over targets with an interval from patients drawn once for all of them, and paired differences."""
     names, row = np.unique(cohort.patients[member], return_inverse=True)
     known = ~np.isnan(cohort.labels)
     some = np.zeros(len(names), dtype=bool)
     np.logical_or.at(some, row, (cohort.labels[member] == 1).any(axis=1))
-    drawn = patient_weights(names, some, seed)
+    fold = np.zeros(len(names), dtype=int)
+    fold[row] = folds[member]
+    drawn = patient_weights(names, some, seed, strata=fold if within_folds else None)
     value = {arm.arm: [] for arm in arms}
     samples: dict[str, list[np.ndarray]] = {arm.arm: [] for arm in arms}
     for column in range(len(cohort.targets)):
-        rows = make_rows(cohort, arms, folds, member & known[:, column], column, unit)
+        rows = make_rows(cohort, arms, folds, member & known[:, column], column, unit, within_folds=within_folds)
+        ranked = partial(auc, strata=rows.strata)
         if not 0 < rows.label.sum() < len(rows.label):
             return [{"metric": "withheld", "note": f"{cohort.targets[column]} has one class only"}]
         weights = drawn[:, np.searchsorted(names, rows.patients)]
         for name, p in rows.probability.items():
-            value[name].append(auc(rows.label, p, np.ones((1, len(p))))[0])
-            samples[name].append(resampled(auc, rows.label, p, weights))
+            value[name].append(ranked(rows.label, p, np.ones((1, len(p))))[0])
+            samples[name].append(resampled(ranked, rows.label, p, weights))
     means = {name: np.mean(each, axis=0) for name, each in samples.items()}
     told = [_row(name, "auc", float(np.mean(value[name])), *interval(means[name])) for name in value]
     for name in value:
@@ -181,7 +201,7 @@ def _spread(rows: Rows, arm: str) -> list[dict]:
     if folds:
         spread = np.mean(folds), np.min(folds), np.max(folds)
         told.append(_row(arm, "auc_mean_of_folds", *spread, note="low, high: of folds"))
-    seeds = [auc(rows.label, one, np.ones((1, len(one))))[0] for one in rows.per_seed[arm]]
+    seeds = [auc(rows.label, one, np.ones((1, len(one))), rows.strata)[0] for one in rows.per_seed[arm]]
     if len(seeds) > 1:
         told.append(
             _row(arm, "auc_mean_of_seeds", np.mean(seeds), np.min(seeds), np.max(seeds), note="of single seeds")
@@ -190,15 +210,27 @@ def _spread(rows: Rows, arm: str) -> list[dict]:
     return told
 
 
+def _pairs(rows: Rows) -> str:
+    """Of which folds the ranked pairs are, where they are of one fold each."""
+    if not rows.within_folds:
+        return ""
+    folds, used = len(np.unique(rows.fold)), len(np.unique(rows.fold[rows.ranked]))
+    without = f"; {folds - used} of {folds} have one class only and add none" if used < folds else ""
+    return f"pairs within each of {used} folds{without}"
+
+
 def _withheld(rows: Rows, minimum: int) -> str | None:
-    patients = len(set(rows.patients.tolist()))
-    kinds = [len(set(rows.patients[rows.label == kind].tolist())) for kind in (0, 1)]
+    """Why a group's numbers are not given; patients who are in no pair do not count."""
+    who, label = rows.patients[rows.ranked], rows.label[rows.ranked]
+    patients = len(set(who.tolist()))
+    kinds = [len(set(who[label == kind].tolist())) for kind in (0, 1)]
+    where = " in folds with both classes" if rows.within_folds else ""
     if patients < minimum:
-        return f"{patients} patients, fewer than {minimum}"
+        return f"{patients} patients{where}, fewer than {minimum}"
     if minimum and min(kinds) < MIN_CLASS:
-        return f"{kinds[1]} positive and {kinds[0]} negative patients, fewer than {MIN_CLASS}"
+        return f"{kinds[1]} positive and {kinds[0]} negative patients{where}, fewer than {MIN_CLASS}"
     if min(kinds) < 2:
-        return f"{kinds[1]} positive and {kinds[0]} negative patients"
+        return f"{kinds[1]} positive and {kinds[0]} negative patients{where}"
     return None
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from genomic_vit.evaluation.calibration import calibration_bins
 from genomic_vit.evaluation.decision import THRESHOLDS, act_on_all, net_benefit
+from genomic_vit.evaluation.roc import roc
 from genomic_vit.evaluation.rows import Rows
 
 COLOURS = ("#0b3c5d", "#d1495b", "#2e933c", "#edae49", "#66717e", "#7b4ea3", "#00798c", "#8c510a", "#b04f9c")
@@ -26,12 +26,13 @@ STYLE = {
 }
 
 
-def forest_plot(table: pd.DataFrame, reference: str) -> str:
+def forest_plot(table: pd.DataFrame, reference: str, *, within_folds: bool = False) -> str:
     """AUC of each arm with its interval.
 
     Args:
         table: columns arm, value, low, high, in the order to draw.
         reference: arm whose value is drawn as a line.
+        within_folds: whether these are AUCs within sites.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.7 + 0.27 * len(table)), layout="constrained")
@@ -52,7 +53,7 @@ def forest_plot(table: pd.DataFrame, reference: str) -> str:
         axis.set_yticks(places, table["arm"])
         axis.set_ylim(-0.7, len(table) - 0.3)
         axis.set_xlim(min(0.4, float(table["low"].min()) - 0.02), 1.005)
-        axis.set_xlabel("AUROC, 95 % interval (dotted: chance)")
+        axis.set_xlabel(f"AUROC{' within sites' if within_folds else ''}, 95 % interval (dotted: chance)")
         return _svg(figure)
 
 
@@ -72,22 +73,23 @@ def curves(rows: Rows, arms: Mapping[str, str]) -> str:
                 "linestyle": STYLES[number % len(STYLES)],
                 "linewidth": 1.4,
             }
-            _draw_arm(axes, rows.label, rows.probability[arm], label, line)
-        _finish(axes, rows.label)
+            _draw_arm(axes, rows, arm, label, line)
+        _finish(axes, rows)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
         return _svg(figure)
 
 
-def _draw_arm(axes: np.ndarray, label: np.ndarray, probability: np.ndarray, name: str, line: dict) -> None:
-    false_positive, true_positive, _ = roc_curve(label, probability)
-    axes[0].plot(false_positive, true_positive, label=name, **line)
+def _draw_arm(axes: np.ndarray, rows: Rows, arm: str, name: str, line: dict) -> None:
+    label, probability = rows.label, rows.probability[arm]
+    axes[0].plot(*roc(label, probability, rows.strata), label=name, **line)
     mean, share, _ = calibration_bins(label, probability, bins=min(10, max(3, len(label) // 20)))
     axes[1].plot(mean, share, marker="o", markersize=3, **line)
     axes[2].plot(THRESHOLDS, net_benefit(label, probability, np.ones((1, len(label))))[0], **line)
 
 
-def _finish(axes: np.ndarray, label: np.ndarray) -> None:
-    for axis, title in zip(axes, ("ROC", "Calibration", "Decision curve"), strict=True):
+def _finish(axes: np.ndarray, rows: Rows) -> None:
+    curve = "ROC within sites" if rows.within_folds else "ROC"
+    for axis, title in zip(axes, (curve, "Calibration", "Decision curve"), strict=True):
         axis.set_title(title, fontsize=10, loc="left")
     for axis, x, y in (
         (axes[0], "1 − specificity", "sensitivity"),
@@ -95,7 +97,7 @@ def _finish(axes: np.ndarray, label: np.ndarray) -> None:
     ):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, aspect="equal")
-    rate, everyone = float(label.mean()), act_on_all(label)
+    rate, everyone = float(rows.label.mean()), act_on_all(rows.label)
     _decision_frame(axes[2], rate, everyone)
 
 

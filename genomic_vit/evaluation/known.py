@@ -63,6 +63,7 @@ def known_answers(
         "statistics": (
             f"Intervals: {REPLICATES} bootstrap samples of patients, stratified by label. Differences: paired, and "
             "DeLong with cases summed by patient (Obuchowski), Holm over arms. Labels permuted over patients."
+            + (" Rankings, samples and permutations within each held-out site." if config.site else "")
         ),
         "robustness": (
             f"Sites of {config.site} held out one by one."

@@ -28,6 +28,7 @@ from genomic_vit.evaluation.result_tables import (
     heat_table,
     interval_text,
     macro_rows,
+    ranking_text,
     rows_of,
     spread_text,
     subgroup_rows,
@@ -107,6 +108,7 @@ def render_report(
         parts=[_part(found, column) for column in range(len(cohort.targets))],
         unit=unit,
         reference=config.reference,
+        within_sites=config.site is not None,
         macro=macro_rows(results, unit) if len(cohort.targets) > 1 else [],
         arms=[(arm.arm, ARMS[arm.arm].says) for arm in found.arms],
         left_out=found.left_out,
@@ -121,15 +123,16 @@ def render_report(
     )
 
 
-def print_table(results: pd.DataFrame, unit: str) -> str:
+def print_table(results: pd.DataFrame, config: BenchmarkConfig) -> str:
     """The main numbers for a terminal: AUC and difference of each arm, and the verdict of each target."""
-    lines = []
+    lines, unit = [], config.unit
+    pairs = f", AUC over pairs of the same {config.site}" if config.site else ""
     for target in dict.fromkeys(results["target"]):
         here = results[(results["group"] == ALL) & (results["target"] == target) & (results["unit"] == unit)]
         auc, gaps = (here[here["metric"] == metric].set_index("arm") for metric in ("auc", "auc_difference"))
         if not len(auc):
             continue
-        lines.append(f"{target}, one row a {unit}:")
+        lines.append(f"{target}, one row a {unit}{pairs}:")
         for arm, row in auc.iterrows():
             gap = f"  {difference_text(gaps.loc[arm])}" if arm in gaps.index else "  reference"
             lines.append(f"  {arm:14} AUC {interval_text(row)}{gap}")
@@ -171,13 +174,15 @@ def _part(found: Findings, column: int) -> dict:
     config, cohort, target = found.config, found.prepared.cohort, found.prepared.cohort.targets[column]
     here = rows_of(found.results, ALL, target, config.unit)
     auc = here[here["metric"] == "auc"].reset_index()
-    rows = make_rows(cohort, found.arms, found.folds, ~np.isnan(cohort.labels[:, column]), column, config.unit)
+    known, within = ~np.isnan(cohort.labels[:, column]), config.site is not None
+    rows = make_rows(cohort, found.arms, found.folds, known, column, config.unit, within_folds=within)
     drawn = [arm.arm for arm in found.arms if not isinstance(ARMS[arm.arm], SwapArm) and not _ablates(arm.arm)]
     first = auc.iloc[0]
     return {
         "target": target,
         "counts": f"{first['cases']:.0f} cases of {first['patients']:.0f} patients, {first['positive']:.0f} positive",
-        "forest": _inline(forest_plot(auc, config.reference)),
+        "forest": _inline(forest_plot(auc, config.reference, within_folds=within)),
+        "ranking": ranking_text(rows, found.fold_names),
         "table": [arm_row(here, name) for name in auc["arm"]],
         "spread": spread_text(here, config.reference),
         "curves": _inline(curves(rows, {name: name for name in drawn[:CURVES]})),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from genomic_vit.evaluation.comparison import ALL, MACRO
+from genomic_vit.evaluation.rows import Rows
 
 METRICS = (
     "average_precision", "sensitivity", "specificity", "balanced_accuracy", "brier", "calibration_slope",
@@ -16,17 +17,43 @@ METRICS = (
 
 
 def arm_row(here: pd.DataFrame, arm: str) -> list[str]:
-    """(arm, AUC, difference, p by Holm, p by permutation, METRICS) of one arm among the rows of one target."""
+    """(arm, AUC, AUC within folds, difference, p by Holm, p by permutation, METRICS) of an arm among a target's rows.
+
+    Where AUC is within folds already, the second is left out.
+    """
     own = here[here["arm"] == arm].set_index("metric")
     gap = own.loc["auc_difference"] if "auc_difference" in own.index else None
     return [
         arm,
         interval_text(own.loc["auc"]),
+        *(_number(own.loc[metric]["value"]) for metric in ("auc_within_folds",) if metric in own.index),
         difference_text(gap) if gap is not None else "reference",
         _p(gap["p_holm"]) if gap is not None else "",
         _p(own.loc["auc"]["p"]),
         *(_number(own.loc[metric]["value"]) for metric in METRICS),
     ]
+
+
+def ranking_text(rows: Rows, fold_names: Sequence[str]) -> str:
+    """Of which pairs AUROCs are, in words; `fold_names` are the sites where rows are ranked within folds."""
+    if not rows.within_folds:
+        return (
+            "AUROC ranks the answers of all folds together; within folds: pairs of one fold alone, so that no two "
+            "trainings are ranked against each other."
+        )
+    kept = np.unique(rows.fold[rows.ranked])
+    lost = [fold_names[fold] for fold in np.unique(rows.fold) if fold not in kept]
+    pairs = sum(
+        int(rows.label[here].sum() * (1 - rows.label[here]).sum()) for here in (rows.fold == one for one in kept)
+    )
+    without = f" One class only, so no pair: {', '.join(lost)}." if lost else ""
+    return (
+        f"AUROC, AUPRC, differences and p rank patients of the same held-out site: {pairs} pairs in {len(kept)} sites, "
+        f"each weighing its pairs.{without} Nothing is ranked across sites, as each model is calibrated to its own "
+        "training sites. Calibration, Brier score, sensitivity and specificity take all sites together, with whatever "
+        "their other shares of positives do to them. The sites are taken as given: intervals speak of other patients "
+        "there, not of other hospitals."
+    )
 
 
 def spread_text(here: pd.DataFrame, reference: str) -> str:
