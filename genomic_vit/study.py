@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from genomic_vit.cohort.folds import assign_folds, hold_out
-from genomic_vit.cohort.manifest import ManifestError
-from genomic_vit.cohort.sites import assign_sites
 from genomic_vit.config import UserError
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.evaluation.arms import ARMS, TableArm
 from genomic_vit.evaluation.covariates import check_covariates
 from genomic_vit.evaluation.features import covariate_table, radiomics, size
+from genomic_vit.evaluation.held_out import check_parts, plan_folds
 from genomic_vit.evaluation.leakage import check_leaks
 from genomic_vit.evaluation.plan import BenchmarkConfig, find_covariate, members
 
@@ -58,19 +56,9 @@ def plan_study(
     cohort = prepared.cohort
     for name in config.covariates:
         find_covariate(name, cohort.covariates, "benchmark")
-    if config.site:
-        folds, sites = assign_sites(cohort, config.site)
-        fold_names = tuple(f"{config.site} {site}" for site in sites)
-    else:
-        folds = assign_folds(cohort, config.folds, config.run.seed)
-        fold_names = tuple(f"fold {fold}" for fold in range(config.folds))
+    folds, fold_names = plan_folds(config, cohort)
+    check_parts(config, cohort, folds, fold_names)
     check_leaks(cohort, prepared.slabs, folds)
-    for seed in config.seeds:
-        for fold, name in enumerate(fold_names):
-            try:
-                hold_out(cohort, folds, fold, config.run.split.validation, seed)
-            except ManifestError as problem:
-                raise BenchmarkError(f"{name} held out, seed {seed}: {problem}") from problem
     used = [c for c in cohort.covariates if c.name in (*config.clinical, *config.acquisition)]
     warnings = check_covariates(cohort, used, folds, config.run.seed)
     for condition in config.subgroups:

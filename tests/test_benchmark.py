@@ -15,6 +15,7 @@ from genomic_vit.cohort.folds import assign_folds
 from genomic_vit.cohort.manifest import Cohort, ManifestError
 from genomic_vit.config import ConfigError
 from genomic_vit.data.prepare import Prepared
+from genomic_vit.evaluation.held_out import FoldError
 from genomic_vit.evaluation.inference import case_probabilities, stack_heat
 from genomic_vit.evaluation.leakage import LeakError
 from genomic_vit.evaluation.out_of_fold import INNER, OUTER
@@ -26,7 +27,7 @@ from genomic_vit.run_benchmark import compare_cohort
 from genomic_vit.run_part import Outcome, Part, part_split
 from genomic_vit.run_parts import Clock
 from genomic_vit.run_report import write_report
-from genomic_vit.study import BenchmarkError, plan_study
+from genomic_vit.study import plan_study
 from genomic_vit.training.run_folder import RunFolder
 from tests.benchmark_cohort import bright_cohort, category, number, small_run
 
@@ -271,7 +272,7 @@ def test_a_planted_site_is_found_and_falls_when_sites_are_held_out(tmp_path):
         ({"site": "hospital"}, ManifestError, "site 'lone' of 'hospital' has one patient"),
         (
             {"site": "kernel", "run": small_run(split={"validation": 0.49})},
-            BenchmarkError,
+            FoldError,
             "kernel B30f held out, seed 0",
         ),
         ({"arms": ("joint", "size"), "subgroups": ("age=old",)}, ConfigError, "'old' is no number"),

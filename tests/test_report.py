@@ -1,16 +1,18 @@
 """Sentences that follow from numbers, examples chosen by rule, a checklist without gaps, tables by hand."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from genomic_vit.evaluation.checklist import AUTHOR, ITEMS, fill
 from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
-from genomic_vit.evaluation.comparison import HEAT_GAIN, HEAT_RELIANCE
+from genomic_vit.evaluation.comparison import HEAT_GAIN, HEAT_RELIANCE, compare
 from genomic_vit.evaluation.known import known_answers
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
-from genomic_vit.evaluation.report import example_arm, pick_examples
+from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, print_table, render_report
 from genomic_vit.evaluation.result_tables import heat_table
 from genomic_vit.evaluation.verdict import heat_verdict
 from tests.benchmark_cohort import bright_cohort, category, number
@@ -91,6 +93,26 @@ def test_every_item_of_the_checklist_is_filled_or_the_authors():
     assert any("age: 1" in row[3] for row in rows)
     told = {item for row in rows for item in row[0].replace("–", "-").split(", ")}
     assert {"20", "21", "33", "35", "36"} <= told
+
+
+def test_a_target_that_is_withheld_is_said_so_and_stops_no_report(tmp_path):
+    """Of two targets one has positives alone: its numbers are not given, those of the other are."""
+    prepared = bright_cohort(12)
+    labels = np.concatenate([prepared.cohort.labels, np.ones((12, 1))], axis=1)
+    cohort = dataclasses.replace(prepared.cohort, targets=("a", "b"), labels=labels)
+    config = BenchmarkConfig(arms=("joint", "size"))
+    half = np.full((1, 12, 2), 0.5)
+    arms = tuple(OutOfFold(name, half + 0.1 * np.arange(12)[:, None] / 12, half) for name in config.arms)
+    folds = np.arange(12) % 2
+    results = compare(cohort, arms, folds, "joint", {}, 20, "patient", 0)
+    found = Findings(
+        config, dataclasses.replace(prepared, cohort=cohort), folds, ("one", "two"), arms, results, (), (), 0, 1.0
+    )
+    page = render_report(found, (), {"python": "3"}, "", is_quick=False)
+    reason = "withheld: 12 positive and 0 negative patients"
+    assert f"One row a patient; {reason}." in page and page.count("AUROC of each arm") == 1
+    assert "a: whether training with the heat" in page and "b: whether" not in page
+    assert f"b, one row a patient: {reason}" in print_table(results, config)
 
 
 def test_cohort_tables_by_hand():

@@ -32,6 +32,7 @@ from genomic_vit.evaluation.result_tables import (
     rows_of,
     spread_text,
     subgroup_rows,
+    withheld_text,
 )
 from genomic_vit.evaluation.rows import make_rows
 from genomic_vit.evaluation.verdict import heat_verdict
@@ -93,13 +94,17 @@ def render_report(
         undefined=StrictUndefined,
         trim_blocks=True,
     ).get_template("report.html.j2")
-    given = {arm.arm for arm in found.arms}
+
+    def told(target: str) -> set[str]:
+        here = rows_of(results, ALL, target, unit)
+        return set(here[here["metric"] == "auc"]["arm"])
+
     return page.render(
         title=f"Comparison of {len(found.arms)} arms: {', '.join(cohort.targets)}",
         version=__version__,
         made=datetime.date.today().isoformat(),
         is_quick=is_quick,
-        verdicts=[heat_verdict(results, target, unit).sentence for target in cohort.targets if "joint" in given],
+        verdicts=[heat_verdict(results, target, unit).sentence for target in cohort.targets if "joint" in told(target)],
         warnings=found.warnings,
         flow=_flow(found),
         targets=cohort.targets,
@@ -130,6 +135,8 @@ def print_table(results: pd.DataFrame, config: BenchmarkConfig) -> str:
     for target in dict.fromkeys(results["target"]):
         here = results[(results["group"] == ALL) & (results["target"] == target) & (results["unit"] == unit)]
         auc, gaps = (here[here["metric"] == metric].set_index("arm") for metric in ("auc", "auc_difference"))
+        if (here["metric"] == "withheld").any():
+            lines.append(f"{target}, one row a {unit}: {withheld_text(here)}")
         if not len(auc):
             continue
         lines.append(f"{target}, one row a {unit}{pairs}:")
@@ -174,12 +181,15 @@ def _part(found: Findings, column: int) -> dict:
     config, cohort, target = found.config, found.prepared.cohort, found.prepared.cohort.targets[column]
     here = rows_of(found.results, ALL, target, config.unit)
     auc = here[here["metric"] == "auc"].reset_index()
+    if not len(auc):
+        return {"target": target, "withheld": withheld_text(here)}
     known, within = ~np.isnan(cohort.labels[:, column]), config.site is not None
     rows = make_rows(cohort, found.arms, found.folds, known, column, config.unit, within_folds=within)
     drawn = [arm.arm for arm in found.arms if not isinstance(ARMS[arm.arm], SwapArm) and not _ablates(arm.arm)]
     first = auc.iloc[0]
     return {
         "target": target,
+        "withheld": "",
         "counts": f"{first['cases']:.0f} cases of {first['patients']:.0f} patients, {first['positive']:.0f} positive",
         "forest": _inline(forest_plot(auc, config.reference, within_folds=within)),
         "ranking": ranking_text(rows, found.fold_names),

@@ -91,14 +91,18 @@ def subgroup_rows(results: pd.DataFrame, groups: Sequence[str], targets: Sequenc
         for target in targets:
             here = rows_of(results, group, target, unit)
             if (here["metric"] == "withheld").any():
-                row = here.iloc[0]
-                told.append([group, target, "all", *_counts(row), f"withheld: {row['note']}", ""])
+                told.append([group, target, "all", *_counts(here.iloc[0]), withheld_text(here), ""])
                 continue
             gaps = here[here["metric"] == "auc_difference"].set_index("arm")
             for _, row in here[here["metric"] == "auc"].iterrows():
                 gap = difference_text(gaps.loc[row["arm"]]) if row["arm"] in gaps.index else "reference"
                 told.append([group, target, row["arm"], *_counts(row), interval_text(row), gap])
     return told
+
+
+def withheld_text(here: pd.DataFrame) -> str:
+    """Why the numbers of these rows are not given."""
+    return f"withheld: {'; '.join(here[here['metric'] == 'withheld']['note'])}"
 
 
 def heat_table(results: pd.DataFrame) -> list[list[str]]:
