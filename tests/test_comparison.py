@@ -45,6 +45,38 @@ def test_good_and_useless_arms_are_told_apart_with_holm():
     assert gaps.loc["cnn", "value"] == pytest.approx(auc.loc["cnn", "value"] - auc.loc["joint", "value"])
 
 
+def test_what_the_heat_is_worth_is_one_of_the_comparisons_of_the_table():
+    """Its p is corrected with the table's, where it is in it and where it is not, and then over the targets."""
+    names = ("joint", "cnn", "swap-zero", "size")
+    labels = np.repeat(COHORT.labels, 2, axis=1)
+    two = Cohort(COHORT.cases, ("a", "b"), labels)
+    arms = [OutOfFold(name, *answers(1 + 0.7 * k, k, two)) for k, name in enumerate(names)]
+    for reference, family in (("joint", 3), ("size", 5)):
+        results = compare(two, arms, FOLDS, reference, {}, 20, "case", 0)
+        over_arms = {}
+        for target in two.targets:
+            here = told(results, target=target, unit="case", group="all")
+            gaps, gain = told(here, metric="auc_difference"), told(here, metric="auc_gain_of_heat").iloc[0]
+            raw = {(row["arm"], reference): row["p"] for _, row in gaps.iterrows()}
+            raw |= {("joint", "cnn"): gain["p"]} if reference != "joint" else {}
+            reliance = told(here, metric="auc_reliance_on_heat").iloc[0]
+            raw |= {("joint", "swap-zero"): reliance["p"]} if reference != "joint" else {}
+            assert len(raw) == family
+            ordered, running, holm = sorted(raw, key=raw.get), 0.0, {}
+            for rank, pair in enumerate(ordered):  # Holm 1979, step by step
+                running = max(running, min(1.0, (family - rank) * raw[pair]))
+                holm[pair] = running
+            for _, row in gaps.iterrows():
+                assert row["p_holm"] == pytest.approx(holm[row["arm"], reference])
+            over_arms[target] = holm[
+                "cnn" if reference == "joint" else "joint", "joint" if reference == "joint" else "cnn"
+            ]
+        first, second = sorted(over_arms, key=over_arms.get)
+        gain = told(results, metric="auc_gain_of_heat", unit="case", group="all").set_index("target")["p_holm"]
+        assert gain[first] == pytest.approx(min(1, 2 * over_arms[first]))
+        assert gain[second] == pytest.approx(min(1, max(2 * over_arms[first], over_arms[second])))
+
+
 def test_rows_by_patient_and_by_case():
     arms = [OutOfFold("joint", *answers(2, 0, seeds=3))]
     everyone = np.ones(80, dtype=bool)

@@ -8,7 +8,8 @@ import pytest
 
 from genomic_vit.evaluation.checklist import AUTHOR, ITEMS, fill
 from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
-from genomic_vit.evaluation.comparison import HEAT_GAIN, HEAT_RELIANCE, compare
+from genomic_vit.evaluation.comparison import compare
+from genomic_vit.evaluation.differences import HEAT_GAIN, HEAT_RELIANCE
 from genomic_vit.evaluation.known import known_answers
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
@@ -19,12 +20,12 @@ from tests.benchmark_cohort import bright_cohort, category, number
 
 
 def results(gain=None, reliance=None, without="heat-zero"):
-    """A results table with AUCs and the heat's differences (value, low, high)."""
+    """A results table with AUCs and the heat's differences (value, low, high, corrected p)."""
     shared = {"group": "all", "target": "EGFR", "unit": "patient", "patients": 60}
     rows = [shared | {"arm": arm, "metric": "auc", "value": value} for arm, value in (("joint", 0.8), (without, 0.75))]
     for metric, told in ((HEAT_GAIN, gain), (HEAT_RELIANCE, reliance)):
         if told:
-            numbers = dict(zip(("value", "low", "high"), told, strict=True))
+            numbers = dict(zip(("value", "low", "high", "p_holm"), told, strict=True))
             rows.append(shared | {"arm": "joint", "metric": metric, "note": f"less {without}"} | numbers)
     return pd.DataFrame(rows)
 
@@ -33,41 +34,50 @@ def results(gain=None, reliance=None, without="heat-zero"):
     ("gain", "outcome", "says"),
     [
         (
-            (0.05, 0.01, 0.09),
+            (0.05, 0.01, 0.09, 0.02),
             "helps",
             r"EGFR: the heat helps: joint reaches AUC 0.800, .* without heat \(heat-zero\) 0.750, .*\+0.050 \(95",
         ),
-        ((-0.05, -0.09, -0.01), "hurts", "EGFR: the heat hurts: .* difference -0.050"),
-        ((0.05, -0.01, 0.11), "cannot tell", "whether the heat helps cannot be told from these 60 patients"),
-        ((0.05, 0.0, 0.11), "cannot tell", "cannot be told"),
-        ((0.0, 0.0, 0.0), "cannot tell", "cannot be told"),
+        ((-0.05, -0.09, -0.01, 0.0004), "hurts", "EGFR: the heat hurts: .* difference -0.050 .*corrected p <0.001"),
+        ((0.05, -0.01, 0.11, 0.04), "cannot tell", "whether the heat helps cannot be told from these 60 patients"),
+        ((-0.008, -0.015, -0.001, 0.125), "cannot tell", "cannot be told .* to -0.001, corrected p 0.125"),
+        ((0.05, 0.01, 0.09, np.nan), "cannot tell", "cannot be told"),
+        ((0.05, 0.0, 0.11, 0.01), "cannot tell", "cannot be told"),
+        ((0.0, 0.0, 0.0, 1.0), "cannot tell", "cannot be told"),
         (None, "not asked", "whether training with the heat helps was not asked .*joint and heat-zero or cnn"),
     ],
 )
-def test_the_sentence_on_heat_follows_from_the_interval(gain, outcome, says):
+def test_the_sentence_on_heat_follows_from_interval_and_corrected_p(gain, outcome, says):
     import re
 
-    told = heat_verdict(results(gain), "EGFR", "patient")
+    told = heat_verdict(results(gain), "EGFR", "patient", seeds=1)
     assert told.outcome == outcome and re.search(says, told.sentence)
 
 
 def test_without_heat_zero_the_cnn_alone_stands_for_it():
-    assert (
-        "without heat (cnn) 0.750"
-        in heat_verdict(results((0.05, 0.01, 0.09), without="cnn"), "EGFR", "patient").sentence
+    told = heat_verdict(results((0.05, 0.01, 0.09, 0.01), without="cnn"), "EGFR", "patient", seeds=1)
+    assert "without heat (cnn) 0.750" in told.sentence
+
+
+def test_the_sentence_says_that_training_noise_is_not_in_it():
+    one, three = (
+        heat_verdict(results((0.05, 0.01, 0.09, 0.01)), "EGFR", "patient", seeds).sentence for seeds in (1, 3)
     )
+    assert "these trained networks, one seed: what another training would give is in neither number" in one
+    assert "means over 3 seeds; interval and p speak of other patients, not of other trainings" in three
 
 
 @pytest.mark.parametrize(
     ("reliance", "says"),
     [
-        ((0.1, 0.05, 0.2), "the trained network loses AUC: difference"),
-        ((-0.1, -0.2, -0.05), "the trained network gains AUC"),
-        ((0.0, -0.1, 0.1), "cannot be told to lose or gain AUC"),
+        ((0.1, 0.05, 0.2, 0.01), "the trained network loses AUC: difference"),
+        ((-0.1, -0.2, -0.05, 0.01), "the trained network gains AUC"),
+        ((0.1, 0.05, 0.2, 0.06), "cannot be told to lose or gain AUC"),
+        ((0.0, -0.1, 0.1, 0.9), "cannot be told to lose or gain AUC"),
     ],
 )
 def test_the_sentence_on_reliance_follows_from_the_interval(reliance, says):
-    assert says in heat_verdict(results((0.05, 0.01, 0.09), reliance), "EGFR", "patient").sentence
+    assert says in heat_verdict(results((0.05, 0.01, 0.09, 0.01), reliance), "EGFR", "patient", seeds=1).sentence
 
 
 def test_examples_are_the_nearest_farthest_and_median_case():

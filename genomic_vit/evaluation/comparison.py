@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.evaluation.calibration import calibration_lines, expected_calibration_error
-from genomic_vit.evaluation.delong import auc_intervals, delong, paired_p
+from genomic_vit.evaluation.delong import auc_intervals, delong
+from genomic_vit.evaluation.differences import correct_over_targets, differences
 from genomic_vit.evaluation.metrics import (
     OF_DECISION,
     OF_PROBABILITY,
@@ -24,13 +24,11 @@ from genomic_vit.evaluation.metrics import (
 )
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.permutation import permutation_p
-from genomic_vit.evaluation.rows import Rows, make_rows
+from genomic_vit.evaluation.rows import Rows, make_rows, result_row
 
 ALL = "all"
 MACRO = "macro mean"
 MIN_CLASS = 5  # fewest patients of either class whose numbers are given
-HEAT_GAIN, HEAT_RELIANCE = "auc_gain_of_heat", "auc_reliance_on_heat"  # joint less one of these:
-RETRAINED, SWAPPED = ("heat-zero", "cnn"), "swap-zero"  # of the first, the one that was run
 COLUMNS = (
     "group", "target", "unit", "arm", "metric", "value", "low", "high", "p", "p_holm",
     "patients", "cases", "positive", "note",
@@ -85,7 +83,7 @@ def compare(
                 told = {"group": group, "target": MACRO, "unit": unit}
                 macro = macro_rows(cohort, arms, folds, member, unit, reference, seed, within_folds=within_folds)
                 frames.append(pd.DataFrame(macro).assign(**told))
-    return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
+    return correct_over_targets(pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS)))
 
 
 def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dict]:
@@ -99,8 +97,8 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
     for place, (name, (low, high)) in enumerate(zip(names, auc_intervals(aucs), strict=True)):
         p, decided = rows.probability[name], rows.decided[name]
         permuted = permutation_p(rows, name, seed) if full else np.nan
-        told.append(_row(name, "auc", aucs.value[place], *interval(samples[name]), p=permuted, note=_pairs(rows)))
-        told.append(_row(name, "auc_delong", aucs.value[place], low, high))
+        told.append(result_row(name, "auc", aucs.value[place], *interval(samples[name]), p=permuted, note=_pairs(rows)))
+        told.append(result_row(name, "auc_delong", aucs.value[place], low, high))
         metrics = OF_PROBABILITY | {"average_precision": partial(average_precision, strata=rows.strata)}
         metrics = {m: (f, p) for m, f in metrics.items() if m != "auc"} | {
             m: (f, decided) for m, f in OF_DECISION.items()
@@ -111,23 +109,15 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
         for metric, (function, given) in metrics.items():
             if full or metric == "average_precision":
                 value = float(function(label, given, once)[0])
-                told.append(_row(name, metric, value, *interval(resampled(function, label, given, weights))))
+                told.append(result_row(name, metric, value, *interval(resampled(function, label, given, weights))))
         if full:
             lines = calibration_lines(label, p, rows.patients)
             told += [
-                _row(name, "calibration_slope", *lines.slope),
-                _row(name, "calibration_intercept", *lines.intercept),
+                result_row(name, "calibration_slope", *lines.slope),
+                result_row(name, "calibration_intercept", *lines.intercept),
             ]
             told += _spread(rows, name)
-    if reference in names:
-        told += _differences(names, reference, aucs, samples)
-    retrained = next((arm for arm in RETRAINED if arm in names), None)
-    for other, metric in ((retrained, HEAT_GAIN), (SWAPPED, HEAT_RELIANCE)):
-        if "joint" in names and other in names:
-            pair = names.index("joint"), names.index(other)
-            gap, spread = aucs.value[pair[0]] - aucs.value[pair[1]], interval(samples["joint"] - samples[other])
-            told.append(_row("joint", metric, gap, *spread, p=paired_p(aucs, *pair), note=f"less {other}"))
-    return told
+    return told + differences(names, reference, aucs, samples)
 
 
 def macro_rows(
@@ -161,33 +151,12 @@ def macro_rows(
             value[name].append(ranked(rows.label, p, np.ones((1, len(p))))[0])
             samples[name].append(resampled(ranked, rows.label, p, weights))
     means = {name: np.mean(each, axis=0) for name, each in samples.items()}
-    told = [_row(name, "auc", float(np.mean(value[name])), *interval(means[name])) for name in value]
+    told = [result_row(name, "auc", float(np.mean(value[name])), *interval(means[name])) for name in value]
     for name in value:
         if name != reference and reference in value:
             gap = float(np.mean(value[name]) - np.mean(value[reference]))
-            told.append(_row(name, "auc_difference", gap, *interval(means[name] - means[reference])))
+            told.append(result_row(name, "auc_difference", gap, *interval(means[name] - means[reference])))
     return told
-
-
-def _differences(names: list[str], reference: str, aucs, samples: dict[str, np.ndarray]) -> list[dict]:
-    """AUC of each arm less the reference's: paired bootstrap interval, DeLong p, and p corrected by Holm."""
-    base, others = names.index(reference), [name for name in names if name != reference]
-    if not others:
-        return []
-    raw = [paired_p(aucs, names.index(name), base) for name in others]
-    corrected = multipletests(raw, method="holm")[1]
-    return [
-        _row(
-            name,
-            "auc_difference",
-            aucs.value[names.index(name)] - aucs.value[base],
-            *interval(samples[name] - samples[reference]),
-            p=p,
-            p_holm=float(holm),
-            note=f"less {reference}",
-        )
-        for name, p, holm in zip(others, raw, corrected, strict=True)
-    ]
 
 
 def _spread(rows: Rows, arm: str) -> list[dict]:
@@ -200,13 +169,13 @@ def _spread(rows: Rows, arm: str) -> list[dict]:
     told = []
     if folds:
         spread = np.mean(folds), np.min(folds), np.max(folds)
-        told.append(_row(arm, "auc_mean_of_folds", *spread, note="low, high: of folds"))
+        told.append(result_row(arm, "auc_mean_of_folds", *spread, note="low, high: of folds"))
     seeds = [auc(rows.label, one, np.ones((1, len(one))), rows.strata)[0] for one in rows.per_seed[arm]]
     if len(seeds) > 1:
         told.append(
-            _row(arm, "auc_mean_of_seeds", np.mean(seeds), np.min(seeds), np.max(seeds), note="of single seeds")
+            result_row(arm, "auc_mean_of_seeds", np.mean(seeds), np.min(seeds), np.max(seeds), note="of single seeds")
         )
-        told.append(_row(arm, "auc_sd_over_seeds", np.std(seeds, ddof=1), np.nan, np.nan))
+        told.append(result_row(arm, "auc_sd_over_seeds", np.std(seeds, ddof=1), np.nan, np.nan))
     return told
 
 
@@ -236,20 +205,3 @@ def _withheld(rows: Rows, minimum: int) -> str | None:
 
 def _counts(rows: Rows) -> dict[str, int]:
     return {"patients": len(set(rows.patients.tolist())), "cases": rows.cases, "positive": int(rows.label.sum())}
-
-
-def _row(
-    arm: str,
-    metric: str,
-    value: float,
-    low: float,
-    high: float,
-    *,
-    p: float = np.nan,
-    p_holm: float = np.nan,
-    note: str = "",
-) -> dict:
-    return {
-        "arm": arm, "metric": metric, "value": float(value), "low": float(low), "high": float(high),
-        "p": p, "p_holm": p_holm, "note": note,
-    }  # fmt: skip

@@ -104,7 +104,11 @@ def render_report(
         version=__version__,
         made=datetime.date.today().isoformat(),
         is_quick=is_quick,
-        verdicts=[heat_verdict(results, target, unit).sentence for target in cohort.targets if "joint" in told(target)],
+        verdicts=[
+            heat_verdict(results, target, unit, len(config.seeds)).sentence
+            for target in cohort.targets
+            if "joint" in told(target)
+        ],
         warnings=found.warnings,
         flow=_flow(found),
         targets=cohort.targets,
@@ -114,6 +118,7 @@ def render_report(
         unit=unit,
         reference=config.reference,
         within_sites=config.site is not None,
+        seeds=len(config.seeds),
         macro=macro_rows(results, unit) if len(cohort.targets) > 1 else [],
         arms=[(arm.arm, ARMS[arm.arm].says) for arm in found.arms],
         left_out=found.left_out,
@@ -144,7 +149,7 @@ def print_table(results: pd.DataFrame, config: BenchmarkConfig) -> str:
             gap = f"  {difference_text(gaps.loc[arm])}" if arm in gaps.index else "  reference"
             lines.append(f"  {arm:14} AUC {interval_text(row)}{gap}")
         if target != MACRO and "joint" in auc.index:
-            lines.append(heat_verdict(results, target, unit).sentence)
+            lines.append(heat_verdict(results, target, unit, len(config.seeds)).sentence)
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What a comparison counts: one row a patient or a case, the same for all arms."""
+"""What a comparison counts, one row a patient or a case, the same for all arms; and what it tells, one a number."""
 
 from __future__ import annotations
 
@@ -76,3 +76,21 @@ def make_rows(
         _, label, patients = by_patient(label, label, patients)
     decided = {name: (p >= threshold[name]).astype(float) for name, p in probability.items()}
     return Rows(label, patients, probability, decided, per_seed, fold, cases, within_folds)
+
+
+def result_row(
+    arm: str,
+    metric: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    p: float = np.nan,
+    p_holm: float = np.nan,
+    note: str = "",
+) -> dict:
+    """One number of a comparison, as a row of results.csv."""
+    return {
+        "arm": arm, "metric": metric, "value": float(value), "low": float(low), "high": float(high),
+        "p": p, "p_holm": p_holm, "note": note,
+    }  # fmt: skip

@@ -6,8 +6,10 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from genomic_vit.evaluation.comparison import ALL, HEAT_GAIN, HEAT_RELIANCE, RETRAINED
+from genomic_vit.evaluation.comparison import ALL
+from genomic_vit.evaluation.differences import HEAT_GAIN, HEAT_RELIANCE, RETRAINED
 
+LEVEL = 0.05  # of p, corrected over arms and targets
 Outcome = Literal["helps", "hurts", "cannot tell", "not asked"]
 
 
@@ -18,16 +20,18 @@ class Verdict(NamedTuple):
     sentence: str
 
 
-def heat_verdict(results: pd.DataFrame, target: str, unit: str) -> Verdict:
+def heat_verdict(results: pd.DataFrame, target: str, unit: str, seeds: int) -> Verdict:
     """Whether the heat helps: joint against the CNN trained with zero in the heat channel, or on the grid alone.
 
-    It helps or hurts where the 95 % interval of the paired difference excludes zero; else it cannot be told. Heat
-    replaced at test time alone shows whether a trained network relies on it, not whether training with it helps.
+    It helps or hurts where the 95 % interval of the paired difference excludes zero and p, corrected over the arms and
+    targets of the comparison, is below LEVEL; else it cannot be told. Heat replaced at test time alone shows whether a
+    trained network relies on it, not whether training with it helps.
 
     Args:
         results: of `compare`.
         target: name.
         unit: patient or case.
+        seeds: trainings behind each answer.
     """
     here = results[(results["group"] == ALL) & (results["target"] == target) & (results["unit"] == unit)]
     gain, reliance = (_row(here, metric) for metric in (HEAT_GAIN, HEAT_RELIANCE))
@@ -40,7 +44,7 @@ def heat_verdict(results: pd.DataFrame, target: str, unit: str) -> Verdict:
         return Verdict("not asked", sentence + relies)
     arm = gain["note"].removeprefix("less ")
     joint, without = (_auc(here, name) for name in ("joint", arm))
-    outcome: Outcome = "helps" if gain["low"] > 0 else "hurts" if gain["high"] < 0 else "cannot tell"
+    outcome: Outcome = {1: "helps", -1: "hurts", 0: "cannot tell"}[_sign(gain)]
     begins = {
         "helps": f"{target}: the heat helps",
         "hurts": f"{target}: the heat hurts",
@@ -50,16 +54,35 @@ def heat_verdict(results: pd.DataFrame, target: str, unit: str) -> Verdict:
         f"joint reaches AUC {joint:.3f}, the same CNN trained without heat ({arm}) {without:.3f}, "
         f"difference {_signed(gain)}"
     )
-    return Verdict(outcome, f"{begins}: {compared}.{relies}")
+    return Verdict(outcome, f"{begins}: {compared}. {_trainings(seeds)}{relies}")
+
+
+def _trainings(seeds: int) -> str:
+    if seeds == 1:
+        return "This is of these trained networks, one seed: what another training would give is in neither number."
+    return f"Answers are means over {seeds} seeds; interval and p speak of other patients, not of other trainings."
 
 
 def _relies(row: pd.Series) -> str:
-    said = "loses AUC" if row["low"] > 0 else "gains AUC" if row["high"] < 0 else "cannot be told to lose or gain AUC"
+    said = {1: "loses AUC", -1: "gains AUC", 0: "cannot be told to lose or gain AUC"}[_sign(row)]
     return f"Tested with zero in place of its heat, the trained network {said}: difference {_signed(row)}."
 
 
+def _sign(row: pd.Series) -> int:
+    """1 or -1 where interval and corrected p agree that the difference is above or below zero, else 0."""
+    if not row["p_holm"] < LEVEL:
+        return 0
+    return 1 if row["low"] > 0 else -1 if row["high"] < 0 else 0
+
+
 def _signed(row: pd.Series) -> str:
-    return f"{row['value']:+.3f} (95 % interval {row['low']:+.3f} to {row['high']:+.3f})"
+    return (
+        f"{row['value']:+.3f} (95 % interval {row['low']:+.3f} to {row['high']:+.3f}, corrected p {_p(row['p_holm'])})"
+    )
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _row(results: pd.DataFrame, metric: str) -> pd.Series | None:
