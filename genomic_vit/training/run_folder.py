@@ -147,7 +147,11 @@ class RunFolder:
     def check_same(self, config: RunConfig) -> None:
         """Raise RunError naming the settings in which `config` and the run's own differ."""
         theirs, ours = flatten(to_tree(self.read_config())), flatten(to_tree(config))
-        differ = [f"{key} (run: {theirs[key]!r}, now: {ours[key]!r})" for key in theirs if theirs[key] != ours[key]]
+        differ = [
+            f"{key} (run: {_shown(theirs, key)}, now: {_shown(ours, key)})"
+            for key in {**theirs, **ours}  # rules of labels are open: either may have some that the other lacks
+            if _shown(theirs, key) != _shown(ours, key)
+        ]
         if differ:
             raise RunError(
                 f"{self.path}: cannot resume with other settings: {'; '.join(differ)}. Repeat the command that started "
@@ -232,3 +236,7 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, object]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
+
+
+def _shown(settings: dict[str, object], key: str) -> str:
+    return repr(settings[key]) if key in settings else "not there"
