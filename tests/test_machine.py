@@ -1,5 +1,6 @@
 """Precision, clipping, accumulation and the compiler: what they do to a step, and what is refused."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from genomic_vit.train import main as train
 from genomic_vit.training.fit import fit
 from genomic_vit.training.losses import Truth
 from genomic_vit.training.machine import MachineError, best_device
+from genomic_vit.training.module import StageModule
 from genomic_vit.training.stages import look, schedule
 from tests.scans import ball, chest, grid_of
 
@@ -78,7 +80,7 @@ class Watch(Callback):
         self.averaged = int(average._average_model.n_averaged)
 
 
-def watched(folder, **training):
+def watched(folder, callbacks=(), **training):
     """A stage of two epochs on 18 cases in batches of four: five batches an epoch."""
     config = from_tree({**SMALL, "training": {"epochs": 2, "batch_size": 4, **training}}, "here")
     torch.manual_seed(0)
@@ -90,7 +92,7 @@ def watched(folder, **training):
         Cases(cases[:2], labels[:2], names[:2]),
         config,
         folder,
-        [watch],
+        [watch, *callbacks],
     )
     return watch
 
@@ -100,6 +102,36 @@ def test_schedule_and_average_count_steps_not_batches(accumulate, steps, tmp_pat
     watch = watched(tmp_path, accumulate=accumulate)
     assert watch.steps == watch.planned == watch.averaged == steps
     assert watch.rate < 1e-6  # the one-cycle schedule came to its end in the last step
+
+
+class Gradients(Callback):
+    """That of one weight, at each step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.seen.append(module.model.vit.head.bias.grad.item())
+
+
+@pytest.mark.parametrize(("accumulate", "means"), [(1, [1, 2, 3, 4, 5]), (3, [2, 4.5]), (4, [2.5, 5]), (7, [3])])
+def test_a_step_takes_the_mean_gradient_of_its_batches_the_last_too(accumulate, means, tmp_path, monkeypatch):
+    """Five batches, whose gradients of one weight are their numbers; the loss that is logged stays what it was."""
+    learn, losses, stacks, gradients = StageModule.learn, [], [], Gradients()
+
+    def numbered(module, batch, share):
+        loss = learn(module, batch, share)
+        losses.append(loss.item())
+        stacks.append(len(batch.hu))
+        return loss * 0 + ((len(losses) - 1) % 5 + 1) * module.model.vit.head.bias.sum()
+
+    monkeypatch.setattr(StageModule, "learn", numbered)
+    watched(tmp_path, [gradients], accumulate=accumulate)
+    assert gradients.seen == pytest.approx(2 * means, rel=1e-6)
+    (log,) = tmp_path.glob("logs/joint/session_0/metrics.csv")
+    logged = [float(row["loss"]) for row in csv.DictReader(log.open()) if row["loss"]]
+    means = [np.average(losses[epoch], weights=stacks[epoch]) for epoch in (slice(0, 5), slice(5, 10))]
+    assert logged == pytest.approx(means)
 
 
 def test_the_gradient_is_clipped_where_asked(tmp_path):

@@ -95,7 +95,11 @@ class StageModule(L.LightningModule):
         torch.manual_seed(seed + ranks.rank())  # dropout draws from the global generator, each process its own masks
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
-        return self.learn(batch, self.trainer.train_dataloader.batch_sampler.share(number))
+        batches = self.trainer.train_dataloader.batch_sampler
+        loss = self.learn(batch, batches.share(number))
+        # Lightning divides by `accumulate`, in an epoch's last step too, which may be of fewer batches
+        accumulate, last = self.config.training.accumulate, len(batches) % self.config.training.accumulate
+        return loss * (accumulate / last) if last and number >= len(batches) - last else loss
 
     def learn(self, batch: Batch, share: Share) -> Tensor:
         """The loss of this process's share of a batch, on the graph."""
