@@ -2,17 +2,20 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from genomic_vit.config import SlabConfig, from_tree
+from genomic_vit.data.datasets import Batch
 from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.train import main as train
-from genomic_vit.training.finite import LossError
+from genomic_vit.training import finite
+from genomic_vit.training.finite import BEHIND, LossError, StopAtNaN
 from genomic_vit.training.fit import fit
 from tests.scans import ball, chest, grid_of
 
@@ -79,6 +82,47 @@ def test_weights_spoilt_by_the_very_last_step_are_seen_in_validation(tmp_path):
     with pytest.raises(LossError, match=r"epoch 0: the validation loss is nan.* and training has stopped"):
         run(tmp_path, [SLAB] * 12, learning_rate=1e36, batch_size=12)  # one step an epoch
     assert not kept(tmp_path)
+
+
+class Event:
+    """Stands for a GPU's: what was recorded is there at once, or only when waited for."""
+
+    def __init__(self, there):
+        self.there = there
+
+    def query(self):
+        return self.there
+
+    def synchronize(self):
+        self.there = True
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("bad", "told_in"), [(0, BEHIND), (3, 3 + BEHIND), (5, "validation")])
+def test_processes_judge_a_batch_after_the_same_step_however_fast_their_gpus_are(bad, told_in, fast, monkeypatch):
+    """A process that tells its cases while another still learns would wait for it forever. Six batches."""
+    events = []
+
+    def on_its_way(verdict):
+        events.append(Event(fast))
+        return verdict, events[-1]
+
+    monkeypatch.setattr(finite, "_to_cpu", on_its_way)
+    module = SimpleNamespace(stage=SimpleNamespace(name="joint"), config=from_tree(SMALL, "here"))
+    trainer = SimpleNamespace(lightning_module=module, current_epoch=0)
+    hu, labels = torch.zeros(2, 9, 4, 4), torch.zeros(2, 1)
+    watch, step = StopAtNaN(NAMES), None
+    with pytest.raises(LossError, match=rf"batch {bad}: the loss is NaN.*Cases of the batch: P{bad}, P{bad + 1}\."):
+        for step in range(6):
+            loss = torch.tensor(torch.nan if step >= bad else 1.0)
+            watch.on_train_batch_end(
+                trainer, module, {"loss": loss}, Batch(hu, hu, labels, torch.tensor([step, step + 1])), step
+            )
+            assert [event.there for event in events[: max(0, step + 1 - BEHIND)]] == [True] * max(0, step + 1 - BEHIND)
+        step = "validation"
+        watch.on_validation_start(trainer, module)
+    assert step == told_in
+    assert fast or events[-1].there == (told_in == "validation" and bad == 5)  # later ones were not waited for
 
 
 def test_the_command_says_it_and_ends_with_code_2(tmp_path, capsys):

@@ -17,6 +17,7 @@ from genomic_vit.data.datasets import Batch
 from genomic_vit.training import ranks
 
 SHOWN = 20  # names in the message
+BEHIND = 2  # steps a GPU is given to do before the verdict on an earlier one is waited for
 
 
 class LossError(UserError):
@@ -42,8 +43,9 @@ class Verdict(NamedTuple):
 class StopAtNaN(Callback):
     """Looks at the loss of every batch, and raises LossError before anything that came of a bad one is kept.
 
-    On a GPU the step does not wait: the verdict is copied while later batches are computed, looked at when it is
-    there, and waited for at the end of the epoch, before validation and its checkpoint.
+    On a GPU the step does not wait: the verdict is copied while later batches are computed, and judged BEHIND steps
+    later, or at the end of the epoch, before validation and its checkpoint. Never as soon as it is there: of several
+    processes one may see it a step before another, and would then tell its cases while the other learns.
 
     Args:
         names: of the training cases, by their index in the batches.
@@ -57,20 +59,13 @@ class StopAtNaN(Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: dict, batch: Batch, batch_idx: int
     ) -> None:
         finite = ranks.total(torch.isfinite(outputs["loss"]).int()) == ranks.world()  # all processes stop, or none
-        arrived = None
-        if finite.is_cuda:
-            finite, on_device = torch.empty_like(finite, device="cpu", pin_memory=True), finite
-            finite.copy_(on_device, non_blocking=True)
-            arrived = torch.cuda.Event()
-            arrived.record()
-        self._open.append(Verdict(finite, arrived, batch, batch_idx))
-        while self._open and (self._open[0].arrived is None or self._open[0].arrived.query()):
+        self._open.append(Verdict(*_to_cpu(finite), batch, batch_idx))
+        behind = BEHIND if self._open[-1].arrived else 0
+        while len(self._open) > behind:
             self._judge(trainer, self._open.popleft())
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         while self._open:
-            if self._open[0].arrived is not None:
-                self._open[0].arrived.synchronize()
             self._judge(trainer, self._open.popleft())
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -83,6 +78,8 @@ class StopAtNaN(Callback):
             )
 
     def _judge(self, trainer: L.Trainer, verdict: Verdict) -> None:
+        if verdict.arrived:
+            verdict.arrived.synchronize()
         if verdict.finite:
             return
         odd = (~torch.isfinite(verdict.batch.hu)).flatten(1).any(dim=1)
@@ -101,6 +98,17 @@ class StopAtNaN(Callback):
 
     def _place(self, trainer: L.Trainer) -> str:
         return f"stage {trainer.lightning_module.stage.name}, epoch {trainer.current_epoch}"
+
+
+def _to_cpu(finite: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """A verdict on its way to the CPU, and when it is there; None where it was made there."""
+    if not finite.is_cuda:
+        return finite, None
+    there = torch.empty_like(finite, device="cpu", pin_memory=True)
+    there.copy_(finite, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return there, arrived
 
 
 def _listed(names: list[str]) -> str:
