@@ -2,12 +2,14 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 
@@ -102,6 +104,27 @@ def test_schedule_and_average_count_steps_not_batches(accumulate, steps, tmp_pat
     watch = watched(tmp_path, accumulate=accumulate)
     assert watch.steps == watch.planned == watch.averaged == steps
     assert watch.rate < 1e-6  # the one-cycle schedule came to its end in the last step
+
+
+class Signals(Callback):
+    """What answers SIGUSR1 while a stage is trained."""
+
+    def on_train_start(self, trainer, module):
+        self.answer = signal.getsignal(signal.SIGUSR1)
+        self.cluster = trainer._accelerator_connector.cluster_environment
+
+
+def test_under_slurm_nothing_but_our_own_checkpoints_is_written_or_read(tmp_path, monkeypatch):
+    """Lightning's requeueing saves into the current folder when SIGUSR1 comes, and begins any later fit with that."""
+    told = {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_text("of another run")
+    before, signals = signal.getsignal(signal.SIGUSR1), Signals()
+    watch = watched(tmp_path / "run", [signals])
+    assert isinstance(signals.cluster, SLURMEnvironment)
+    assert signals.answer == before == signal.SIG_DFL and watch.steps == 10
 
 
 class Gradients(Callback):

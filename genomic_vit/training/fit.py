@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
@@ -118,7 +119,8 @@ def _fit_stage(
                 best,
                 EpochCheckpoint(checkpoints),
             ],
-            plugins=[WholeCheckpoints(), *_shared_layers(processes, config.device)],
+            plugins=[WholeCheckpoints(), *_shared_layers(processes, config.device), *_without_requeue()],
+            default_root_dir=folder,  # under SLURM Lightning begins with any hpc_ckpt_N.ckpt of the current folder
             logger=[kind(logs, stage.name, version=session) for kind in (CSVLogger, TensorBoardLogger)],
             profiler=profiler,
             num_sanity_val_steps=0,
@@ -155,3 +157,10 @@ def _spread(processes: Processes, device: str) -> dict:
 def _shared_layers(processes: Processes, device: str) -> list[ShareBatchNorm]:
     """Batch norm over all processes where Lightning's own, torch's SyncBatchNorm, cannot run."""
     return [ShareBatchNorm()] if processes.world > 1 and best_device(device).type != "cuda" else []
+
+
+def _without_requeue() -> list[SLURMEnvironment]:
+    """SLURM as Lightning finds it, but SIGUSR1 left alone: it would save an epoch's middle, where nothing can go on."""
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
