@@ -17,7 +17,7 @@ from genomic_vit.data.prepare import Prepared
 from genomic_vit.data.workers import Engine
 from genomic_vit.evaluation.arms import ARMS, trained_for
 from genomic_vit.evaluation.comparison import compare
-from genomic_vit.evaluation.out_of_fold import collect
+from genomic_vit.evaluation.out_of_fold import OutOfFold, collect
 from genomic_vit.evaluation.plan import BenchmarkConfig, members
 from genomic_vit.evaluation.report import Findings
 from genomic_vit.run import Bar, phantom_manifest, prepare_cohort
@@ -117,11 +117,13 @@ def compare_parts(
         arm = collect(name, own, cohort, config.seeds, config.unit)
         if arm is None:
             lost = [str(outcome.part) for outcome in failed if outcome.part.arm == source]
-            gone.append((name, f"parts failed: {'; '.join(lost)}"))
+            gone.append((name, f"parts failed: {'; '.join(lost)}" if lost else "cases are left without a score"))
         else:
             arms.append(arm)
     if not arms:
-        raise BenchmarkError(f"every arm failed; the first: {failed[0].part}: {failed[0].reason}")
+        why = f"{failed[0].part}: {failed[0].reason}" if failed else "{}: {}".format(*gone[0])
+        raise BenchmarkError(f"every arm failed; the first: {why}")
+    missing = reference_missing(config, arms, dict(gone))
     groups = {condition: members(condition, cohort.covariates) for condition in config.subgroups}
     results = compare(
         cohort, arms, study.folds, config.reference, groups, config.minimum, config.unit, config.run.seed,
@@ -137,7 +139,19 @@ def compare_parts(
         tuple(arms),
         results,
         tuple(gone),
-        (*warnings, *untold),
+        (*missing, *warnings, *untold),
         unlabelled,
         seconds,
     )
+
+
+def reference_missing(config: BenchmarkConfig, arms: Sequence[OutOfFold], gone: dict[str, str]) -> list[str]:
+    """A warning, also logged, where no arm can be compared with the reference."""
+    if config.reference in {arm.arm for arm in arms}:
+        return []
+    warning = (
+        f"the reference {config.reference} is missing ({gone[config.reference]}): no differences from it are given. "
+        "Run the same command again, or choose another --reference."
+    )
+    log.warning("%s", warning)
+    return [warning]

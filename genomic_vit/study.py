@@ -51,7 +51,7 @@ def plan_study(
         the study, what each fold holds out, (arm, reason) of arms that cannot be fed, warnings.
 
     Raises:
-        UserError: folds, covariates or cases cannot be used.
+        UserError: folds, covariates or cases cannot be used, or the cohort cannot feed the reference.
     """
     cohort = prepared.cohort
     for name in config.covariates:
@@ -65,6 +65,7 @@ def plan_study(
         if not members(condition, cohort.covariates).any():
             warnings.append(f"subgroup {condition} has no case")
     tables, left_out = feed_arms(config, prepared)
+    _check_fed(config, dict(left_out))
     return Study(config, prepared, folds, tables, study_digest(prepared, folds)), fold_names, left_out, warnings
 
 
@@ -90,6 +91,19 @@ def feed_arms(config: BenchmarkConfig, prepared: Prepared) -> tuple[dict[str, pd
         elif arm.features not in tables:
             tables[arm.features] = {"radiomics": radiomics, "size": size}[arm.features](prepared.slabs)
     return tables, left_out
+
+
+def _check_fed(config: BenchmarkConfig, left_out: dict[str, str]) -> None:
+    """Raise BenchmarkError where nothing is left to compare, or nothing to compare it with."""
+    others = [name for name in config.arms if name not in left_out]
+    if not others:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise BenchmarkError(f"no arm can be fed ({listed}). Name covariates for them, or compare other arms (--arms).")
+    if config.reference in left_out:
+        raise BenchmarkError(
+            f"the reference {config.reference!r} cannot be fed: {left_out[config.reference]}. Mend that, or choose "
+            f"another --reference among {', '.join(others)}."
+        )
 
 
 def study_digest(prepared: Prepared, folds: np.ndarray) -> str:

@@ -27,7 +27,7 @@ from genomic_vit.run_benchmark import compare_cohort
 from genomic_vit.run_part import Outcome, Part, part_split
 from genomic_vit.run_parts import Clock
 from genomic_vit.run_report import write_report
-from genomic_vit.study import plan_study
+from genomic_vit.study import BenchmarkError, plan_study
 from genomic_vit.training.run_folder import RunFolder
 from tests.benchmark_cohort import bright_cohort, category, number, small_run
 
@@ -232,6 +232,31 @@ def test_a_failed_part_is_named_and_the_rest_goes_on(tmp_path, monkeypatch, capl
     assert not failed and len(found.arms) == 2
 
 
+def test_where_the_reference_failed_no_other_arm_is_called_so(tmp_path, monkeypatch, caplog):
+    import genomic_vit.run_part as parts
+
+    real = parts.fit_and_score
+
+    def broken(estimator, table, *given):
+        if "volume_mm3" in table:
+            raise RuntimeError("no room")
+        return real(estimator, table, *given)
+
+    monkeypatch.setattr(parts, "fit_and_score", broken)
+    arms = ("radiomics-lr", "size", "clinical")
+    config = dataclasses.replace(CONFIG, arms=arms, reference="radiomics-lr")
+    found, failed = compare_cohort(config, PREPARED, tmp_path, jobs=1)
+    said = (
+        "the reference radiomics-lr is missing (parts failed: radiomics-lr, fold 0, seed 0; radiomics-lr, fold 1, seed "
+        "0): no differences from it are given. Run the same command again, or choose another --reference."
+    )
+    assert found.warnings[0] == said and said in caplog.text and len(failed) == 2
+    page, table = write_report(found, tmp_path).read_text(), print_table(found.results, config)
+    assert f'<p class="warning">{said}</p>' in page and ">reference<" not in page
+    assert "reference" not in table and table.count("  –") == 2
+    assert "auc_difference" not in set(found.results["metric"])
+
+
 def test_a_planted_site_is_found_and_falls_when_sites_are_held_out(tmp_path):
     """Each hospital has its own share of positives; nothing else tells the label."""
     prepared = bright_cohort(80, contrast_hu=0)
@@ -276,6 +301,18 @@ def test_a_planted_site_is_found_and_falls_when_sites_are_held_out(tmp_path):
             "kernel B30f held out, seed 0",
         ),
         ({"arms": ("joint", "size"), "subgroups": ("age=old",)}, ConfigError, "'old' is no number"),
+        (
+            {"reference": "clinical", "clinical": ()},
+            BenchmarkError,
+            r"the reference 'clinical' cannot be fed: no covariates are named in clinical\. Mend that, or choose "
+            r"another --reference among joint, cnn, heat-zero, swap-zero, swap-shuffled, size\.",
+        ),
+        (
+            {"arms": ("clinical", "site"), "reference": "site", "clinical": (), "acquisition": ()},
+            BenchmarkError,
+            r"no arm can be fed \(clinical: no covariates are named in clinical; site: no covariates are named in "
+            r"acquisition\)\. Name covariates for them, or compare other arms \(--arms\)\.",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_training(change, error, message, tmp_path):

@@ -8,13 +8,13 @@ import pytest
 
 from genomic_vit.evaluation.checklist import AUTHOR, ITEMS, fill
 from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
-from genomic_vit.evaluation.comparison import compare
+from genomic_vit.evaluation.comparison import MACRO, compare
 from genomic_vit.evaluation.differences import HEAT_GAIN, HEAT_RELIANCE
 from genomic_vit.evaluation.known import known_answers
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, print_table, render_report
-from genomic_vit.evaluation.result_tables import heat_table
+from genomic_vit.evaluation.result_tables import gap_text, heat_table, macro_rows, subgroup_rows
 from genomic_vit.evaluation.verdict import heat_verdict
 from tests.benchmark_cohort import bright_cohort, category, number
 
@@ -123,6 +123,22 @@ def test_a_target_that_is_withheld_is_said_so_and_stops_no_report(tmp_path):
     assert f"One row a patient; {reason}." in page and page.count("AUROC of each arm") == 1
     assert "a: whether training with the heat" in page and "b: whether" not in page
     assert f"b, one row a patient: {reason}" in print_table(results, config)
+
+
+def test_the_reference_is_the_arm_of_that_name_and_no_other():
+    rows = [
+        {"group": group, "target": target, "unit": "patient", "arm": arm, "metric": "auc", "value": 0.7}
+        | {"low": 0.6, "high": 0.8, "patients": 9, "cases": 9, "positive": 4}
+        for group in ("all", "sex=F")
+        for target in ("EGFR", MACRO)
+        for arm in ("joint", "size")
+    ]
+    table = pd.DataFrame(rows)
+    for reference, expected in (("joint", ["reference", "–"]), ("cnn", ["–", "–"])):
+        assert [row[2] for row in macro_rows(table, "patient", reference)] == expected
+        assert [row[-1] for row in subgroup_rows(table, ["sex=F"], ["EGFR"], "patient", reference)] == expected
+    gap = pd.Series({"value": 0.05, "low": -0.01, "high": 0.11})
+    assert gap_text(gap, "size", "joint") == "+0.050 (-0.010 to +0.110)"
 
 
 def test_cohort_tables_by_hand():

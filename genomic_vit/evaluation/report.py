@@ -24,7 +24,7 @@ from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.result_tables import (
     arm_row,
-    difference_text,
+    gap_text,
     heat_table,
     interval_text,
     macro_rows,
@@ -119,10 +119,10 @@ def render_report(
         reference=config.reference,
         within_sites=config.site is not None,
         seeds=len(config.seeds),
-        macro=macro_rows(results, unit) if len(cohort.targets) > 1 else [],
+        macro=macro_rows(results, unit, config.reference) if len(cohort.targets) > 1 else [],
         arms=[(arm.arm, ARMS[arm.arm].says) for arm in found.arms],
         left_out=found.left_out,
-        subgroups=subgroup_rows(results, config.subgroups, cohort.targets, unit),
+        subgroups=subgroup_rows(results, config.subgroups, cohort.targets, unit, config.reference),
         heat=heat_table(results),
         examples=[(caption, base64.b64encode(image.read_bytes()).decode()) for caption, image in examples],
         examples_arm=example_arm(found.config) or "",
@@ -146,8 +146,8 @@ def print_table(results: pd.DataFrame, config: BenchmarkConfig) -> str:
             continue
         lines.append(f"{target}, one row a {unit}{pairs}:")
         for arm, row in auc.iterrows():
-            gap = f"  {difference_text(gaps.loc[arm])}" if arm in gaps.index else "  reference"
-            lines.append(f"  {arm:14} AUC {interval_text(row)}{gap}")
+            gap = gap_text(gaps.loc[arm] if arm in gaps.index else None, arm, config.reference)
+            lines.append(f"  {arm:14} AUC {interval_text(row)}  {gap}")
         if target != MACRO and "joint" in auc.index:
             lines.append(heat_verdict(results, target, unit, len(config.seeds)).sentence)
     return "\n".join(lines)
@@ -198,7 +198,7 @@ def _part(found: Findings, column: int) -> dict:
         "counts": f"{first['cases']:.0f} cases of {first['patients']:.0f} patients, {first['positive']:.0f} positive",
         "forest": _inline(forest_plot(auc, config.reference, within_folds=within)),
         "ranking": ranking_text(rows, found.fold_names),
-        "table": [arm_row(here, name) for name in auc["arm"]],
+        "table": [arm_row(here, name, config.reference) for name in auc["arm"]],
         "spread": spread_text(here, config.reference),
         "curves": _inline(curves(rows, {name: name for name in drawn[:CURVES]})),
     }

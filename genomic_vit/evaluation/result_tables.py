@@ -16,7 +16,7 @@ METRICS = (
 )  # fmt: skip
 
 
-def arm_row(here: pd.DataFrame, arm: str) -> list[str]:
+def arm_row(here: pd.DataFrame, arm: str, reference: str) -> list[str]:
     """(arm, AUC, AUC within folds, difference, p by Holm, p by permutation, METRICS) of an arm among a target's rows.
 
     Where AUC is within folds already, the second is left out.
@@ -27,7 +27,7 @@ def arm_row(here: pd.DataFrame, arm: str) -> list[str]:
         arm,
         interval_text(own.loc["auc"]),
         *(_number(own.loc[metric]["value"]) for metric in ("auc_within_folds",) if metric in own.index),
-        difference_text(gap) if gap is not None else "reference",
+        gap_text(gap, arm, reference),
         _p(gap["p_holm"]) if gap is not None else "",
         _p(own.loc["auc"]["p"]),
         *(_number(own.loc[metric]["value"]) for metric in METRICS),
@@ -74,17 +74,19 @@ def spread_text(here: pd.DataFrame, reference: str) -> str:
     return said
 
 
-def macro_rows(results: pd.DataFrame, unit: str) -> list[list[str]]:
+def macro_rows(results: pd.DataFrame, unit: str, reference: str) -> list[list[str]]:
     """Rows of (arm, mean AUC over targets, difference from the reference)."""
     here = rows_of(results, ALL, MACRO, unit)
     auc, gaps = (here[here["metric"] == metric].set_index("arm") for metric in ("auc", "auc_difference"))
     return [
-        [arm, interval_text(row), difference_text(gaps.loc[arm]) if arm in gaps.index else "reference"]
+        [arm, interval_text(row), gap_text(gaps.loc[arm] if arm in gaps.index else None, arm, reference)]
         for arm, row in auc.iterrows()
     ]
 
 
-def subgroup_rows(results: pd.DataFrame, groups: Sequence[str], targets: Sequence[str], unit: str) -> list[list[str]]:
+def subgroup_rows(
+    results: pd.DataFrame, groups: Sequence[str], targets: Sequence[str], unit: str, reference: str
+) -> list[list[str]]:
     """Rows of (group, target, arm, patients, cases, positive, AUC, difference), or why a group's are withheld."""
     told = []
     for group in groups:
@@ -95,8 +97,9 @@ def subgroup_rows(results: pd.DataFrame, groups: Sequence[str], targets: Sequenc
                 continue
             gaps = here[here["metric"] == "auc_difference"].set_index("arm")
             for _, row in here[here["metric"] == "auc"].iterrows():
-                gap = difference_text(gaps.loc[row["arm"]]) if row["arm"] in gaps.index else "reference"
-                told.append([group, target, row["arm"], *_counts(row), interval_text(row), gap])
+                arm = row["arm"]
+                gap = gap_text(gaps.loc[arm] if arm in gaps.index else None, arm, reference)
+                told.append([group, target, arm, *_counts(row), interval_text(row), gap])
     return told
 
 
@@ -137,6 +140,11 @@ def interval_text(row: pd.Series) -> str:
 def difference_text(row: pd.Series) -> str:
     """Signed value (low to high)."""
     return f"{row['value']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+
+
+def gap_text(row: pd.Series | None, arm: str, reference: str) -> str:
+    """What stands in the column of differences from the reference; there are none where the reference is missing."""
+    return difference_text(row) if row is not None else "reference" if arm == reference else "–"
 
 
 def _number(value: float) -> str:
