@@ -117,6 +117,24 @@ def test_missing_labels_are_left_out_and_targets_averaged():
     assert gap["low"] < gap["value"] < gap["high"]
 
 
+def test_the_mean_over_targets_is_withheld_with_any_of_them_and_counts_who_is_known():
+    labels = np.repeat(COHORT.labels, 2, axis=1)
+    labels[:30, 1] = np.nan
+    labels[:2] = np.nan  # a patient without any label
+    two = Cohort(COHORT.cases, ("a", "b"), labels)
+    arms = [OutOfFold("joint", *answers(2, 0, two)), OutOfFold("cnn", *answers(2, 5, two))]
+    first = np.isin(COHORT.patients, [f"P{i}" for i in range(22)])  # of b, seven of them
+    results = compare(two, arms, FOLDS, "joint", {"first": first}, 20, "patient", 0)
+    (withheld,) = told(results, group="first", target=MACRO, unit="case").to_dict("records")
+    assert withheld["metric"] == "withheld" and withheld["note"] == "b: 7 patients, fewer than 20"
+    assert withheld["patients"] == 21 and withheld["cases"] == 42
+    for unit in ("patient", "case"):
+        here = told(results, group="all", target=MACRO, unit=unit)
+        positive = (labels[2:] == 1).any(axis=1).sum() / (2 if unit == "patient" else 1)
+        assert len(here) == 3
+        assert (here[["patients", "cases", "positive"]].to_numpy() == [39, 78, positive]).all()
+
+
 def hospitals(seed, worth=1.0, patients=40):
     """Two sites with 75 and 25 % of positives, and probabilities calibrated to the other site's share."""
     generator = np.random.default_rng(seed)

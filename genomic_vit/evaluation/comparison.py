@@ -12,6 +12,7 @@ from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.evaluation.calibration import calibration_lines, expected_calibration_error
 from genomic_vit.evaluation.delong import auc_intervals, delong
 from genomic_vit.evaluation.differences import correct_over_targets, differences
+from genomic_vit.evaluation.macro import macro_counts, macro_rows, macro_withheld
 from genomic_vit.evaluation.metrics import (
     OF_DECISION,
     OF_PROBABILITY,
@@ -69,19 +70,22 @@ def compare(
     frames = []
     for group, member in ({ALL: np.ones(len(cohort.cases), dtype=bool)} | dict(groups)).items():
         for unit in ("patient", "case"):
-            full = unit == main_unit
+            of_targets, reasons = [], {}
             for column, target in enumerate(cohort.targets):
-                member_known = member & ~np.isnan(cohort.labels[:, column])
-                rows = make_rows(cohort, arms, folds, member_known, column, unit, within_folds=within_folds)
+                known = member & ~np.isnan(cohort.labels[:, column])
+                rows = make_rows(cohort, arms, folds, known, column, unit, within_folds=within_folds)
                 told = {"group": group, "target": target, "unit": unit} | _counts(rows)
-                reason = _withheld(rows, minimum if group != ALL else 0)
-                if reason:
-                    frames.append(pd.DataFrame([told | {"metric": "withheld", "note": reason}]))
+                of_targets.append(rows)
+                reasons[target] = _withheld(rows, minimum if group != ALL else 0)
+                if reasons[target]:
+                    frames.append(pd.DataFrame([told | {"metric": "withheld", "note": reasons[target]}]))
                     continue
-                frames.append(pd.DataFrame(score_rows(rows, reference, seed, full=full)).assign(**told))
+                scored = score_rows(rows, reference, seed, full=unit == main_unit)
+                frames.append(pd.DataFrame(scored).assign(**told))
             if len(cohort.targets) > 1:
-                told = {"group": group, "target": MACRO, "unit": unit}
-                macro = macro_rows(cohort, arms, folds, member, unit, reference, seed, within_folds=within_folds)
+                told = {"group": group, "target": MACRO, "unit": unit} | macro_counts(cohort, member, unit)
+                reason = macro_withheld(reasons)
+                macro = [{"metric": "withheld", "note": reason}] if reason else macro_rows(of_targets, reference, seed)
                 frames.append(pd.DataFrame(macro).assign(**told))
     return correct_over_targets(pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS)))
 
@@ -118,45 +122,6 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
             ]
             told += _spread(rows, name)
     return told + differences(names, reference, aucs, samples)
-
-
-def macro_rows(
-    cohort: Cohort,
-    arms: Sequence[OutOfFold],
-    folds: np.ndarray,
-    member: np.ndarray,
-    unit: str,
-    reference: str,
-    seed: int,
-    *,
-    within_folds: bool = False,
-) -> list[dict]:
-    """Mean AUC over targets with an interval from patients drawn once for all of them, and paired differences."""
-    names, row = np.unique(cohort.patients[member], return_inverse=True)
-    known = ~np.isnan(cohort.labels)
-    some = np.zeros(len(names), dtype=bool)
-    np.logical_or.at(some, row, (cohort.labels[member] == 1).any(axis=1))
-    fold = np.zeros(len(names), dtype=int)
-    fold[row] = folds[member]
-    drawn = patient_weights(names, some, seed, strata=fold if within_folds else None)
-    value = {arm.arm: [] for arm in arms}
-    samples: dict[str, list[np.ndarray]] = {arm.arm: [] for arm in arms}
-    for column in range(len(cohort.targets)):
-        rows = make_rows(cohort, arms, folds, member & known[:, column], column, unit, within_folds=within_folds)
-        ranked = partial(auc, strata=rows.strata)
-        if not 0 < rows.label.sum() < len(rows.label):
-            return [{"metric": "withheld", "note": f"{cohort.targets[column]} has one class only"}]
-        weights = drawn[:, np.searchsorted(names, rows.patients)]
-        for name, p in rows.probability.items():
-            value[name].append(ranked(rows.label, p, np.ones((1, len(p))))[0])
-            samples[name].append(resampled(ranked, rows.label, p, weights))
-    means = {name: np.mean(each, axis=0) for name, each in samples.items()}
-    told = [result_row(name, "auc", float(np.mean(value[name])), *interval(means[name])) for name in value]
-    for name in value:
-        if name != reference and reference in value:
-            gap = float(np.mean(value[name]) - np.mean(value[reference]))
-            told.append(result_row(name, "auc_difference", gap, *interval(means[name] - means[reference])))
-    return told
 
 
 def _spread(rows: Rows, arm: str) -> list[dict]:

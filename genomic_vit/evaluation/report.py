@@ -120,6 +120,7 @@ def render_report(
         within_sites=config.site is not None,
         seeds=len(config.seeds),
         macro=macro_rows(results, unit, config.reference) if len(cohort.targets) > 1 else [],
+        macro_withheld=withheld_text(rows_of(results, ALL, MACRO, unit)) if len(cohort.targets) > 1 else "",
         arms=[(arm.arm, ARMS[arm.arm].says) for arm in found.arms],
         left_out=found.left_out,
         subgroups=subgroup_rows(results, config.subgroups, cohort.targets, unit, config.reference),
