@@ -78,6 +78,13 @@ def test_a_constant_covariate_is_refused():
         check_covariates(cohort, [category("kernel", ["B30f"] * 12)], np.arange(12) % 3, 0)
     with pytest.raises(ManifestError, match="covariate 'age' is missing in every case"):
         check_covariates(cohort, [number("age", [np.nan] * 12)], np.arange(12) % 3, 0)
+    with pytest.raises(
+        ManifestError,
+        match=r"covariate 'smoker' is yes wherever it is known and missing in 5 cases: it tells no more than whether "
+        r"it was recorded\. If an empty cell means another value, write that\. Remove it from clinical and acquisition"
+        r", or give it another column\.$",
+    ):
+        check_covariates(cohort, [category("smoker", ["yes"] * 7 + [""] * 5)], np.arange(12) % 3, 0)
 
 
 def test_the_target_under_another_name_is_warned_of_and_names_of_patients_are_not(caplog):
@@ -93,6 +100,27 @@ def test_the_target_under_another_name_is_warned_of_and_names_of_patients_are_no
         warnings = check_covariates(cohort, given, folds, 0)
     assert [line.split("'")[1] for line in warnings] == ["stage", "therapy"]
     assert "'stage' alone tells 'mutant' with AUC 1.000" in caplog.text
+
+
+def test_a_covariate_recorded_in_positives_alone_is_warned_of_as_the_arm_sees_it():
+    """The subtype of a mutation is blank in wild types: of two values, blank among them, each tells the target."""
+    cohort = bright_cohort(40).cohort
+    folds, label, subtype = assign_folds(cohort, 4, 0), cohort.labels[:, 0], np.resize(["L858R"] * 3 + ["del19"], 40)
+    blank = np.where(label == 1, subtype, "").tolist()
+    some = np.where((label == 1) & (np.arange(40) % 5 > 0), subtype, "").tolist()  # and in a fifth of the mutants
+    count = np.where(label == 1, np.arange(40.0), np.nan)  # where missing, arms are given the median of these
+    given = [category("subtype", blank), category("some", some), number("count", count)]
+    (warning,) = check_covariates(cohort, given, folds, 0)
+    assert warning == (
+        "covariate 'subtype', missing in 20 cases and given to the arms as a value, alone tells 'mutant' with AUC 1.000"
+        ", out of fold: it may be the target under another name, or known only after it. Leave it out unless it is "
+        "known before."
+    )
+    columns = covariate_table(given[:1]), label, cohort.patients
+    for fold in range(4):  # what the warning says of the arm is what the arm does
+        testing = np.flatnonzero(folds == fold)
+        _, tested = fit_and_score("logistic", *columns, np.flatnonzero(folds != fold), testing, 0)
+        assert roc_auc_score(label[testing], tested) == 1
 
 
 def test_one_number_as_it_is_keeps_its_order_where_a_fitted_slope_turns_it():

@@ -27,42 +27,65 @@ def check_covariates(cohort: Cohort, covariates: Sequence[Covariate], folds: np.
         seed: of the models.
 
     Raises:
-        ManifestError: a covariate has one value only, or none.
+        ManifestError: a covariate has one known value only, or none.
     """
     for covariate in covariates:
         known = covariate.values[~covariate.missing]
         if len(set(known.tolist())) < 2:
-            found = f"is {known[0]!s} in every case" if len(known) else "is missing in every case"
             raise ManifestError(
-                f"covariate {covariate.name!r} {found}: it can tell nothing. Remove it from clinical and acquisition, "
+                f"covariate {covariate.name!r} {_constant(covariate, known)}. Remove it from clinical and acquisition, "
                 "or give it another column."
             )
     warnings = []
     for covariate in covariates:
         for column, target in enumerate(cohort.targets):
-            alone = _alone(cohort, covariate, column, folds, seed)
-            if alone > GIVES_AWAY:
+            known, given = _alone(cohort, covariate, column, folds, seed)
+            if max(known, given) > GIVES_AWAY:
+                as_value = f", missing in {covariate.missing.sum()} cases and given to the arms as a value,"
+                said, value = ("", known) if known > GIVES_AWAY else (as_value, given)
                 warnings.append(
-                    f"covariate {covariate.name!r} alone tells {target!r} with AUC {alone:.3f}, out of fold: it may be "
-                    "the target under another name, or known only after it. Leave it out unless it is known before."
+                    f"covariate {covariate.name!r}{said} alone tells {target!r} with AUC {value:.3f}, out of fold: it "
+                    "may be the target under another name, or known only after it. Leave it out unless it is "
+                    "known before."
                 )
     for warning in warnings:
         log.warning("%s", warning)
     return warnings
 
 
-def _alone(cohort: Cohort, covariate: Covariate, column: int, folds: np.ndarray, seed: int) -> float:
-    """AUC of one covariate, in the better direction for a number, out of fold for a category."""
+def _constant(covariate: Covariate, known: np.ndarray) -> str:
+    """What is wrong with a covariate of one known value or none."""
+    if not len(known):
+        return "is missing in every case: it can tell nothing"
+    if not covariate.missing.any():
+        return f"is {known[0]!s} in every case: it can tell nothing"
+    return (
+        f"is {known[0]!s} wherever it is known and missing in {covariate.missing.sum()} cases: it tells no more than "
+        "whether it was recorded. If an empty cell means another value, write that"
+    )
+
+
+def _alone(cohort: Cohort, covariate: Covariate, column: int, folds: np.ndarray, seed: int) -> tuple[float, float]:
+    """AUC of one covariate where it is known, and in all cases, what is missing given as arms are given it.
+
+    Numbers count in the better direction, their median where missing; categories out of fold, "missing" among them.
+    """
     label = cohort.labels[:, column]
-    known = ~np.isnan(label) & ~covariate.missing
-    y, once = label[known], np.ones((1, int(known.sum())))
-    if not 0 < y.sum() < len(y):
-        return 0.5
     if covariate.kind == "number":
-        value = float(auc(y, covariate.values[known].astype(float), once)[0])
-        return max(value, 1 - value)
-    table, score = covariate_table([covariate]), np.full(len(label), np.nan)
-    for fold in np.unique(folds):
-        learning, testing = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        _, score[testing] = fit_and_score("logistic", table, label, cohort.patients, learning, testing, seed)
-    return float(auc(y, score[known], once)[0])
+        score = covariate.values.astype(float)
+        score = np.where(covariate.missing, np.nanmedian(score), score)
+    else:
+        table, score = covariate_table([covariate]), np.full(len(label), np.nan)
+        for fold in np.unique(folds):
+            learning, testing = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            _, score[testing] = fit_and_score("logistic", table, label, cohort.patients, learning, testing, seed)
+    labelled = ~np.isnan(label)
+    found = [_auc(label[rows], score[rows]) for rows in (labelled & ~covariate.missing, labelled)]
+    return tuple(max(value, 1 - value) if covariate.kind == "number" else value for value in found)
+
+
+def _auc(label: np.ndarray, score: np.ndarray) -> float:
+    """AUC of labelled cases; 0.5 where they are of one class."""
+    if not 0 < label.sum() < len(label):
+        return 0.5
+    return float(auc(label, score, np.ones((1, len(label))))[0])
