@@ -179,7 +179,20 @@ def test_rows_are_means_over_patients_by_hand():
     # a: (0.3 - 0.25 - 0.35 + 0.35) 2 / 1, b: (0.5 - 0.45 - 0.35 + 0.35) 2 / 1: of two patients both weigh the same
     assert (beyond["low"], beyond["high"]) == (pytest.approx(0.1), pytest.approx(0.1))
     assert rows["pointing_game_beyond_chance"]["value"] == pytest.approx((0.5 - 0.5 + 1 - 0.25) / 2)
-    assert all(row["patients"] == 2 for row in rows.values())
+    assert all(row.get("patients", 2) == 2 for row in rows.values())
+
+
+def test_networks_of_folds_and_seeds_are_told_apart():
+    table = pd.DataFrame(
+        [
+            (seed, fold, f"{fold}{patient}", share, 0.0, 0.1, 0.2, 0.0, 0.2, 0.0)
+            for (seed, fold), share in {(0, 0): 0.5, (0, 1): 0.1, (1, 0): 0.3, (1, 1): 0.2}.items()
+            for patient in "ab"
+        ],
+        columns=["seed", "fold", "patient", *COLUMNS],
+    )
+    row = {row["metric"]: row for row in heat_rows(table, "joint", 0)}["heat_in_lesion_beyond_chance_of_networks"]
+    assert [row[name] for name in ("value", "low", "high")] == pytest.approx([0.075, -0.1, 0.3])
 
 
 def test_a_patient_alone_in_its_fold_has_no_chance_to_be_compared_with():

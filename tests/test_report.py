@@ -158,11 +158,12 @@ def test_the_table_of_heat_sets_chance_before_area():
     metrics = {"heat_in_lesion": 0.5, "heat_in_lesion_by_chance": 0.4, "heat_in_lesion_beyond_chance": 0.1}
     metrics |= {"heat_in_lesion_beyond_area": 0.3, "pointing_game": 0.8, "pointing_game_by_chance": np.nan}
     metrics |= {"pointing_game_beyond_chance": np.nan, "pointing_game_beyond_area": 0.7}
+    metrics |= {"heat_in_lesion_beyond_chance_of_networks": 0.09, "pointing_game_beyond_chance_of_networks": np.nan}
     shared = {"group": "all", "target": "heat", "unit": "patient", "arm": "joint"}
     rows = [
         shared | {"metric": metric, "value": v, "low": v - 0.05, "high": v + 0.05, "patients": 0 if np.isnan(v) else 9}
         for metric, v in metrics.items()
     ]
-    share = ["0.500", "0.400", "+0.100 (+0.050 to +0.150)", "+0.300 (+0.250 to +0.350)"]
-    hits = ["0.800", "–", "–", "+0.700 (+0.650 to +0.750)"]
+    share = ["0.500", "0.400", "+0.100 (+0.050 to +0.150)", "+0.040 to +0.140", "+0.300 (+0.250 to +0.350)"]
+    hits = ["0.800", "–", "–", "–", "+0.700 (+0.650 to +0.750)"]
     assert heat_table(pd.DataFrame(rows)) == [["joint", *share, *hits]]

@@ -106,7 +106,14 @@ def heat_rows(told: pd.DataFrame, arm: str, seed: int) -> list[dict]:
         "pointing_game_beyond_area": mean["hit"] - mean["area"],
     }
     shared = {"group": "all", "target": "heat", "unit": "patient", "arm": arm}
-    return [shared | {"metric": metric} | _mean_over_patients(value.dropna(), seed) for metric, value in values.items()]
+    rows = {metric: _mean_over_patients(value.dropna(), seed) for metric, value in values.items()}
+    for metric, name in (("heat_in_lesion", "share_beyond"), ("pointing_game", "hit_beyond")):
+        networks = by_fold[name].groupby(["seed", "fold"]).mean()
+        spread = {"value": networks.mean(), "low": networks.min(), "high": networks.max()}
+        rows[f"{metric}_beyond_chance_of_networks"] = spread | {
+            "note": "one network a fold and seed; low, high: of them"
+        }
+    return [shared | {"metric": metric} | row for metric, row in rows.items()]
 
 
 def _mean_over_patients(value: pd.Series, seed: int) -> dict:

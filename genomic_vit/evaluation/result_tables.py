@@ -109,7 +109,9 @@ def withheld_text(here: pd.DataFrame) -> str:
 
 
 def heat_table(results: pd.DataFrame) -> list[list[str]]:
-    """Rows of (arm, and for share in the lesion and pointing game each: value, chance, beyond chance, beyond area)."""
+    """Rows of (arm, then for share in the lesion and pointing game each: value, chance, beyond it, the same of single
+    networks, beyond area).
+    """
     here = results[results["target"] == "heat"]
     told = []
     for arm in dict.fromkeys(here["arm"]):
@@ -117,8 +119,12 @@ def heat_table(results: pd.DataFrame) -> list[list[str]]:
         row = [arm]
         for what in ("heat_in_lesion", "pointing_game"):
             row += [_number(own.loc[metric]["value"]) for metric in (what, f"{what}_by_chance")]
-            for metric in (f"{what}_beyond_chance", f"{what}_beyond_area"):
-                row.append(difference_text(own.loc[metric]) if own.loc[metric]["patients"] else "–")
+            beyond, networks = own.loc[f"{what}_beyond_chance"], own.loc[f"{what}_beyond_chance_of_networks"]
+            known = beyond["patients"] > 0  # some patient has another in its fold
+            row += (
+                [difference_text(beyond), f"{networks['low']:+.3f} to {networks['high']:+.3f}"] if known else ["–"] * 2
+            )
+            row.append(difference_text(own.loc[f"{what}_beyond_area"]))
         told.append(row)
     return told
 
