@@ -106,6 +106,8 @@ def test_every_number_is_in_the_files_and_the_report_needs_nothing_else(ran):
     main = results[(results["group"] == "all") & (results["unit"] == "patient") & (results["target"] == "mutant")]
     assert set(main[main["metric"] == "auc"]["arm"]) == set(ARMS)
     assert {"brier", "calibration_slope", "expected_calibration_error", "auc_difference"} <= set(main["metric"])
+    benefit = main[main["metric"] == "net_benefit@0.20"]
+    assert set(benefit["arm"]) == {*ARMS, "act on all"} and benefit[["value", "low", "high"]].notna().all(axis=None)
     assert set(main["cases"].dropna()) == {40} and set(main["patients"].dropna()) == {20}
     heat = results[results["target"] == "heat"]
     assert set(heat["arm"]) == {"joint"}
@@ -120,6 +122,8 @@ def test_every_number_is_in_the_files_and_the_report_needs_nothing_else(ran):
         "Heat examples",
         "best: case",
         "worst: case",
+        "net benefit at threshold",
+        "act on all",
     ):
         assert needed in page
     assert "whether the heat helps" in page or "the heat hurts" in page or "the heat helps" in page

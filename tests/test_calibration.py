@@ -10,7 +10,8 @@ from genomic_vit.evaluation.calibration import (
     expected_calibration_error,
     logit,
 )
-from genomic_vit.evaluation.decision import act_on_all, net_benefit
+from genomic_vit.evaluation.decision import TOLD, act_on_all, decision_rows, net_benefit
+from genomic_vit.evaluation.rows import Rows
 
 
 def drawn(size, seed=0):
@@ -88,3 +89,28 @@ def test_net_benefit_by_hand():
     expected = [[2 / 5 - 1 / 5 / 3, 1 / 5 - 1 / 5], [2 / 5, 0]]
     np.testing.assert_allclose(net_benefit(label, probability, weights, at), expected, atol=1e-12)
     np.testing.assert_allclose(act_on_all(label, at), [0.4 - 0.6 / 3, 0.4 - 0.6])
+
+
+def test_net_benefit_is_told_with_intervals_that_let_the_share_of_positives_vary():
+    """Against samples drawn here case by case: of an arm, of acting on all, and with the sites kept apart."""
+    probability, label = drawn(150, seed=3)
+    fold = np.arange(150) % 3
+    generator = np.random.default_rng(1)
+    for within in (False, True):
+        rows = Rows(label, np.arange(150), {"joint": probability}, {}, {}, fold, 150, within_folds=within)
+        told = {(row["arm"], row["metric"]): row for row in decision_rows(rows, 0)}
+        assert len(told) == 2 * len(TOLD) == 10
+        strata = [np.flatnonzero(fold == one) for one in range(3)] if within else [np.arange(150)]
+        samples = [np.concatenate([generator.choice(at, len(at)) for at in strata]) for _ in range(2000)]
+        for threshold in TOLD:
+            for arm, p in (("joint", probability), ("act on all", np.ones(150))):
+                slow = []
+                for index in [np.arange(150), *samples]:
+                    acted = p[index] >= threshold
+                    hits, alarms = (acted & (label[index] == kind) for kind in (1, 0))
+                    slow.append(hits.mean() - alarms.mean() * threshold / (1 - threshold))
+                row = told[arm, f"net_benefit@{threshold:.2f}"]
+                assert row["value"] == pytest.approx(slow[0], abs=1e-12)
+                expected = np.percentile(slow[1:], [2.5, 97.5])
+                np.testing.assert_allclose([row["low"], row["high"]], expected, atol=0.02)
+                assert row["low"] < row["value"] < row["high"]

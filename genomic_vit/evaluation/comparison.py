@@ -10,6 +10,7 @@ import pandas as pd
 
 from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.evaluation.calibration import calibration_lines, expected_calibration_error
+from genomic_vit.evaluation.decision import decision_rows
 from genomic_vit.evaluation.delong import auc_intervals, delong
 from genomic_vit.evaluation.differences import correct_over_targets, differences
 from genomic_vit.evaluation.macro import macro_counts, macro_rows, macro_withheld
@@ -52,9 +53,9 @@ def compare(
 
     Where folds are sites, `within_folds` makes every ranking one of patients of the same site: AUC, average precision,
     differences, DeLong, p, subgroups and macro mean (`metrics.auc`), and samples keep each site's number of either
-    class. Brier, calibration and decisions judge each probability by itself and stay pooled; that a site has another
-    share of positives is in them, as it is for who would use the model there. Where folds are dealt by label, all are
-    ranked together, and `auc_within_folds` stands beside.
+    class. Brier, calibration, decisions and net benefit judge each probability by itself and stay pooled; that a site
+    has another share of positives is in them, as it is for who would use the model there. Where folds are dealt by
+    label, all are ranked together, and `auc_within_folds` stands beside.
 
     Args:
         cohort: who.
@@ -81,6 +82,7 @@ def compare(
                     frames.append(pd.DataFrame([told | {"metric": "withheld", "note": reasons[target]}]))
                     continue
                 scored = score_rows(rows, reference, seed, full=unit == main_unit)
+                scored += decision_rows(rows, seed) if unit == main_unit else []
                 frames.append(pd.DataFrame(scored).assign(**told))
             if len(cohort.targets) > 1:
                 told = {"group": group, "target": MACRO, "unit": unit} | macro_counts(cohort, member, unit)

@@ -18,6 +18,7 @@ from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm
 from genomic_vit.evaluation.checklist import fill
 from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
 from genomic_vit.evaluation.comparison import ALL, MACRO
+from genomic_vit.evaluation.decision import TOLD
 from genomic_vit.evaluation.figures import curves, forest_plot
 from genomic_vit.evaluation.known import known_answers
 from genomic_vit.evaluation.out_of_fold import OutOfFold
@@ -28,6 +29,7 @@ from genomic_vit.evaluation.result_tables import (
     heat_table,
     interval_text,
     macro_rows,
+    net_benefit_rows,
     ranking_text,
     rows_of,
     spread_text,
@@ -119,6 +121,7 @@ def render_report(
         reference=config.reference,
         within_sites=config.site is not None,
         seeds=len(config.seeds),
+        thresholds=[f"{threshold:.2f}" for threshold in TOLD],
         macro=macro_rows(results, unit, config.reference) if len(cohort.targets) > 1 else [],
         macro_withheld=withheld_text(rows_of(results, ALL, MACRO, unit)) if len(cohort.targets) > 1 else "",
         arms=[(arm.arm, ARMS[arm.arm].says) for arm in found.arms],
@@ -201,6 +204,7 @@ def _part(found: Findings, column: int) -> dict:
         "ranking": ranking_text(rows, found.fold_names),
         "table": [arm_row(here, name, config.reference) for name in auc["arm"]],
         "spread": spread_text(here, config.reference),
+        "net_benefit": net_benefit_rows(here),
         "curves": _inline(curves(rows, {name: name for name in drawn[:CURVES]})),
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from genomic_vit.evaluation.comparison import ALL, MACRO
+from genomic_vit.evaluation.decision import TOLD, net_benefit_at
 from genomic_vit.evaluation.rows import Rows
 
 METRICS = (
@@ -50,10 +51,19 @@ def ranking_text(rows: Rows, fold_names: Sequence[str]) -> str:
     return (
         f"AUROC, AUPRC, differences and p rank patients of the same held-out site: {pairs} pairs in {len(kept)} sites, "
         f"each weighing its pairs.{without} Nothing is ranked across sites, as each model is calibrated to its own "
-        "training sites. Calibration, Brier score, sensitivity and specificity take all sites together, with whatever "
-        "their other shares of positives do to them. The sites are taken as given: intervals speak of other patients "
-        "there, not of other hospitals."
+        "training sites. Calibration, Brier score, sensitivity, specificity and net benefit take all sites together, "
+        "with whatever their other shares of positives do to them. The sites are taken as given: intervals speak of "
+        "other patients there, not of other hospitals."
     )
+
+
+def net_benefit_rows(here: pd.DataFrame) -> list[list[str]]:
+    """Rows of (arm or act on all, net benefit at each of decision.TOLD)."""
+    told = []
+    for arm in dict.fromkeys(here[here["metric"] == net_benefit_at(TOLD[0])]["arm"]):
+        own = here[here["arm"] == arm].set_index("metric")
+        told.append([arm, *(interval_text(own.loc[net_benefit_at(threshold)]) for threshold in TOLD)])
+    return told
 
 
 def spread_text(here: pd.DataFrame, reference: str) -> str:
