@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ import lightning as L
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from torch.distributed.fsdp import MixedPrecision
 
 from genomic_vit.config import RunConfig
 from genomic_vit.data.prepare import Cases
@@ -70,17 +72,19 @@ def fit(
     stages = schedule(config.mode, config.training) if stages is None else stages
     for index, stage in enumerate(stages):
         checkpoints = folder / "checkpoints" / stage.name
-        module = StageModule(model, stage, config, index, positive_weights(train.labels, config.training.balance))
+        learner = copy.deepcopy(model) if processes.strategy == "fsdp" else model  # FSDP leaves flat pieces behind
+        module = StageModule(learner, stage, config, index, positive_weights(train.labels, config.training.balance))
         if config.training.precision == "64":
             module.double()  # before the average is made of it
         if not (checkpoints / DONE).exists():
             log.info("stage %d of %d, learning: %s", index + 1, len(stages), ", ".join(_learners(model, stage)))
             data, watched = StageData(train, validation, config, index), StepProfiler() if profile else None
-            told = [*callbacks, *([TellProfile(watched, stage, config, folder)] if watched else [])]
+            told = [*callbacks, *([TellProfile(watched, model, stage, config, folder)] if watched else [])]
             _fit_stage(module, data, stage, config, folder, told, watched, processes)
             if ranks.rank() == 0:
                 write_text(checkpoints / DONE, "")
-        module.load_state_dict(read_best(checkpoints)["state_dict"], strict=False)
+        best = read_best(checkpoints)["state_dict"]
+        model.load_state_dict({name.removeprefix("model."): value for name, value in best.items()})
     model.requires_grad_(True).float().eval()
 
 
@@ -145,13 +149,12 @@ def _spread(processes: Processes, device: str) -> dict:
     spread = {"devices": processes.devices, "num_nodes": processes.num_nodes, "use_distributed_sampler": False}
     if processes.strategy == "auto" and processes.world == 1:
         return spread
-    if processes.strategy == "fsdp":
-        return spread | {"strategy": "fsdp", "sync_batchnorm": True}
     # buffers are batch norm's statistics, which every process works out alike: no need to send them at each step
-    return spread | {
-        "strategy": DDPStrategy(forward_sync_buffers=False),
-        "sync_batchnorm": best_device(device).type == "cuda",
-    }
+    strategy = DDPStrategy(forward_sync_buffers=False)
+    if processes.strategy == "fsdp":
+        # autocast alone, as without it: Lightning would have weights and batch norm's statistics in half precision too
+        strategy = FSDPStrategy(mixed_precision=MixedPrecision())
+    return spread | {"strategy": strategy, "sync_batchnorm": best_device(device).type == "cuda"}
 
 
 def _shared_layers(processes: Processes, device: str) -> list[ShareBatchNorm]:

@@ -91,7 +91,8 @@ class StageModule(L.LightningModule):
         for name, part in self.model.named_children():
             part.train(name in self.stage.learns)
         seed = int(np.random.SeedSequence([self.config.seed, self.index, self.current_epoch]).generate_state(1)[0])
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        # the buffer's device: under FSDP Lightning does not tell the module that it was moved
+        self.generator = torch.Generator(self.positive_weight.device).manual_seed(seed)
         torch.manual_seed(seed + ranks.rank())  # dropout draws from the global generator, each process its own masks
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
@@ -130,7 +131,7 @@ class StageModule(L.LightningModule):
         mean = probability.new_zeros(len(count), probability.shape[1]).index_add_(0, case, probability) / count
         truth = torch.empty_like(mean).index_copy_(0, case, labels)
         loss = masked_bce(torch.logit(mean, eps=1e-6), truth, self.positive_weight.cpu())
-        self.log("val_loss", loss.to(self.device), prog_bar=True, sync_dist=True)
+        self.log("val_loss", loss.to(self.positive_weight.device), prog_bar=True, sync_dist=True)
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None

@@ -87,7 +87,9 @@ def part_of(action: str, within: str) -> str:
 
 def step_flops(model: GenomicViT, stage: Stage, grid: Tensor, targets: int) -> int:
     """Floating-point operations of the matrix products and convolutions of one step on grids like `grid`, (b 1 H W)."""
-    model = copy.deepcopy(model)  # batch norm and gradients stay as they are
+    model = copy.deepcopy(model).to(grid.device)  # batch norm and gradients stay as they are
+    for name, part in model.named_children():
+        part.requires_grad_(name in stage.learns)
     truth = Truth(grid.new_ones(len(grid), targets), torch.ones_like(grid), grid.new_ones(targets))
     with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
         output = look(model, stage, grid, truth.lesion, torch.arange(len(grid), device=grid.device))
@@ -128,22 +130,25 @@ class TellProfile(Callback):
 
     Args:
         profiler: that the trainer was given.
+        model: what learns, or one like it: under FSDP a process has no more than pieces of what learns.
         stage: what was trained.
         config: of the run.
         folder: run folder.
     """
 
-    def __init__(self, profiler: StepProfiler, stage: Stage, config: RunConfig, folder: Path) -> None:
-        self.profiler, self.stage, self.config, self.folder = profiler, stage, config, folder
+    def __init__(
+        self, profiler: StepProfiler, model: GenomicViT, stage: Stage, config: RunConfig, folder: Path
+    ) -> None:
+        self.profiler, self.model, self.stage, self.config, self.folder = profiler, model, stage, config, folder
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         seconds, steps = Counter(self.profiler.seconds), self.profiler.steps
         if not steps:
             return
-        config, device = self.config, module.device
+        config, device = self.config, trainer.strategy.root_device
         side_px, targets = 3 * config.slab.tile_px, len(config.targets)
         grid = torch.zeros(2, 1, side_px, side_px, device=device, dtype=module.dtype)
-        flops = step_flops(module.model, self.stage, grid, targets)
+        flops = step_flops(self.model, self.stage, grid, targets)
         flops = flops * config.training.batch_size // (2 * trainer.world_size)
         if not trainer.is_global_zero:  # all took the step above, whose batch norm and losses are of all processes
             return
