@@ -20,8 +20,14 @@ SHORT = {  # settings that have a spelling of their own on the command line
     "--field": "--lesion.field",
     "--lesions": "--lesion.lesions",
     "--precision": "--training.precision",
+    "--key": "--labels.key",
+    "--min-cases": "--labels.min_cases",
 }
-FLAGS = {"--compile": "--training.compile=true"}  # the same for those that are given without a value
+FLAGS = {  # the same for those that are given without a value
+    "--compile": "--training.compile=true",
+    "--allow-outcome-columns": "--labels.allow_outcome_columns=true",
+}
+IN_RUN = "--run."  # where a comparison has train's settings; messages that all commands share name them as train does
 
 
 def run_command(command: Callable[[], None]) -> int:
@@ -109,12 +115,15 @@ def _whole_points(argv: list[str]) -> list[str]:
 
 
 def _long(word: str, known: list[str]) -> str:
-    """An option in the spelling that the parser knows."""
-    if word not in known and FLAGS.get(word, "").partition("=")[0] in known:
-        return FLAGS[word]
-    option, equals, value = word.partition("=")
+    """An option in the spelling that the parser knows; --seed is left alone where --seeds could be meant."""
+    if word.partition("=")[0] in known or not word.startswith("--"):
+        return word
+    option, equals, value = FLAGS.get(word, word).partition("=")
     long = SHORT.get(option, option)
-    return f"{long}{equals}{value}" if option not in known and long in known else word
+    for name in (long, long.replace("--", IN_RUN, 1)):
+        if name in known and f"{option}s" not in known:
+            return f"{name}{equals}{value}"
+    return word
 
 
 def _check_config_file(argv: list[str], kind: type) -> None:

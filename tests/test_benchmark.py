@@ -291,7 +291,7 @@ def test_a_planted_site_is_found_and_falls_when_sites_are_held_out(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"folds": 30}, ManifestError, "20 patients cannot make 30 folds"),
+        ({"folds": 30}, FoldError, r"^20 patients cannot make 30 folds; use --folds 20 or fewer, or add patients\.$"),
         (
             {"clinical": ("weight",)},
             ConfigError,
@@ -302,7 +302,8 @@ def test_a_planted_site_is_found_and_falls_when_sites_are_held_out(tmp_path):
         (
             {"site": "kernel", "run": small_run(split={"validation": 0.49})},
             FoldError,
-            "kernel B30f held out, seed 0",
+            r"^kernel B30f held out, seed 0: target 'mutant': the train part has \d+ positive and 0 negative cases, "
+            r"both are needed\. Merge sites in the column of 'kernel', or leave site out to compare by folds\.$",
         ),
         ({"arms": ("joint", "size"), "subgroups": ("age=old",)}, ConfigError, "'old' is no number"),
         (
@@ -414,7 +415,10 @@ def test_the_command_compares_reports_and_keeps(manifest, tmp_path, capsys):
         ("", ["--arms", "[joint,radiomics_lr]"], "unknown arm 'radiomics_lr'; did you mean 'radiomics-lr'?"),
         ("subgroup: []\n", [], "unknown setting subgroup; did you mean subgroups?"),
         ("", ["--run.vit.widht", "8"], "unknown option --run.vit.widht; did you mean --run.vit.width?"),
-        ("", ["--folds", "13"], "12 patients cannot make 13 folds"),
+        ("", ["--folds", "13"], "12 patients cannot make 13 folds; use --folds 12 or fewer, or add patients."),
+        ("", ["--split.folds", "3"], "run.split.folds and run.split.fold are the benchmark's: set folds instead"),
+        ("", ["--seed", "3"], "unknown option --seed; did you mean --seeds?"),
+        ("", ["--positive", "yes"], "positive is 'yes' and negative is None; give both"),
         ("", ["--subgroups", "[age<3]"], "there is no covariate 'age' (declared: kernel); declare it in run.labels"),
     ],
 )

@@ -137,7 +137,7 @@ def test_without_a_sound_best_checkpoint_nothing_is_trained_and_the_advice_helps
     assert train([*given, "--out", str(run), "--resume"]) == 2
     said = capsys.readouterr().err
     assert f"{best}: {'missing' if how == 'missing' else 'damaged: its checksum differs'}, and the best weights" in said
-    assert f"delete the folder {best.parent} and continue with --resume" in said
+    assert f"delete the folder {best.parent} and give the same command again, train's with --resume" in said
     shutil.rmtree(best.parent)
     assert train([*given, "--out", str(run), "--resume"]) == 0
     assert written(run) == written(whole)
@@ -166,7 +166,7 @@ def test_a_disk_that_fills_during_a_checkpoint_costs_nothing(given, whole, tmp_p
         assert train([*given, "--out", str(run)]) == 2
         said = capsys.readouterr().err
         assert f"error: {run}/checkpoints/joint/" in said and "cannot be written (No space left on device)" in said
-        assert "Make room" in said and "continue with --resume" in said
+        assert "Make room" in said and "give the same command again, train's with --resume" in said
         assert damage(run / "checkpoints/joint" / BEST) is None
         assert damage(run / "checkpoints/joint/epoch_0.ckpt") is None
         subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)

@@ -42,7 +42,9 @@ def test_every_patient_is_in_one_fold_and_classes_are_spread():
 
 
 def test_fewer_patients_than_folds_is_refused():
-    with pytest.raises(ManifestError, match=r"3 patients cannot make 5 folds; use --split.folds 3"):
+    with pytest.raises(
+        ManifestError, match=r"^3 patients cannot make 5 folds; use --split.folds 3 or fewer, or add patients\.$"
+    ):
         assign_folds(cohort(0, patients=3), 5, seed=0)
 
 
@@ -50,8 +52,21 @@ def test_a_part_with_one_class_only_is_refused():
     who = cohort(0)
     labels = np.zeros_like(who.labels)
     labels[0] = 1
-    with pytest.raises(ManifestError, match="both are needed"):
+    with pytest.raises(
+        ManifestError,
+        match=r"^target 't0': the validation part has 0 positive and 19 negative cases, both are needed \(fold 0 held "
+        r"out\)\. Use fewer folds \(--split.folds\), another --seed, or add cases\.$",
+    ):
         split_cohort(Cohort(who.cases, who.targets, labels), SplitConfig(), 0)
+
+
+def test_too_few_patients_beside_the_test_are_no_matter_of_folds():
+    with pytest.raises(
+        ManifestError,
+        match=r"^2 patients are left to learn from and to choose by, too few for 5 parts \(split.validation 0.2\)\. "
+        r"Use a larger --split.validation, below 0.5, or add patients\.$",
+    ):
+        split_cohort(cohort(0, patients=4), SplitConfig(folds=2), 0)
 
 
 def test_rare_kinds_of_label_make_no_noise(recwarn):

@@ -63,3 +63,16 @@ def test_the_cases_to_choose_by_need_negative_patients_too():
         r", or add patients; or compare by case \(--unit case\)\.$",
     ):
         checked(CONFIG, cohort)
+
+
+def test_too_few_patients_are_told_in_options_of_the_benchmark():
+    cohort = bright_cohort(4).cohort
+    with pytest.raises(FoldError, match=r"^4 patients cannot make 5 folds; use --folds 4 or fewer, or add patients\.$"):
+        checked(dataclasses.replace(CONFIG, folds=5), cohort)
+    with pytest.raises(
+        FoldError,
+        match=r"^fold 0 held out, seed 0: 2 patients are left to learn from and to choose by, too few for 3 parts\. "
+        r"Take other seeds of the inner split \(--seeds\), a larger share for it \(--run\.split\.validation, now "
+        r"0\.3\), or add patients\.$",
+    ):
+        checked(CONFIG, cohort)

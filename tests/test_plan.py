@@ -25,7 +25,13 @@ from tests.benchmark_cohort import category, number
         ({"unit": "lesion"}, "unit is 'lesion'; it must be patient or case"),
         ({"minimum": 1}, "minimum is 1"),
         ({"lesion_weight": 0.0}, "lesion_weight is 0.0; it must be positive"),
-        ({"subgroups": ("women",)}, "subgroup 'women' is no condition"),
+        *(
+            (
+                {"subgroups": (text,)},
+                rf"subgroup '{text}' is no condition; write name=value, or name, one of < <= > >= and a number$",
+            )
+            for text in ("women", "sex!=F", "age=<5", "sex==F", "<5", "age<")
+        ),
         ({"run": from_tree({"split": {"fold": 2}}, "x")}, "run.split.folds and run.split.fold are the benchmark's"),
         ({"run": from_tree({"mode": "staged"}, "x")}, "run.mode and run.training.lesion_weight are set by the arms"),
     ],
@@ -40,6 +46,8 @@ def test_conditions_select_cases_and_never_missing_ones():
     assert members("age>=65", covariates).tolist() == [False, True, False, True]
     assert members("age < 65", covariates).tolist() == [True, False, False, False]
     assert members("age=70", covariates).tolist() == [False, False, False, True]
+    assert members("age<=65", covariates).tolist() == [True, True, False, False]
+    assert members("age>65", covariates).tolist() == [False, False, False, True]
     assert members("sex=F", covariates).tolist() == [True, False, False, True]
     with pytest.raises(ConfigError, match=r"'size<3': there is no covariate 'size' \(declared: age, sex\); declare it"):
         members("size<3", covariates)

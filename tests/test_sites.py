@@ -1,5 +1,6 @@
 """Sites held out whole, and the parts of one fold."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,19 @@ def test_a_site_is_held_out_whole():
 def test_a_site_that_cannot_be_held_out_is_named(sites, patients, message):
     with pytest.raises(ManifestError, match=message):
         assign_sites(at_sites(sites, patients), "site")
+
+
+def test_numbers_are_no_sites():
+    """Missing ones would be the site nan."""
+    values = np.array([1, 1, 2, np.nan])
+    cohort = at_sites(["A", "A", "B", "B"])
+    hospital = Covariate("hospital", "number", values.astype(object), values)
+    with pytest.raises(
+        ManifestError,
+        match=r"^'hospital' is a covariate of kind number, and sites have names; declare its kind as category "
+        r"\(labels.covariates: \{hospital: \{column: …, kind: category\}\}\), or hold another column out\.$",
+    ):
+        assign_sites(dataclasses.replace(cohort, covariates=(hospital,)), "hospital")
 
 
 def test_parts_of_a_fold_share_no_patient_and_hold_both_classes():

@@ -12,6 +12,23 @@ from genomic_vit.cohort.manifest import Cohort, ManifestError
 from genomic_vit.config import SplitConfig
 
 
+class SplitError(ManifestError):
+    """Patients cannot be split as asked; str() is the whole message, with the options of train.
+
+    Args:
+        found: what is wrong.
+        repair: the rest of the message, for one who splits by SplitConfig.
+        part: of the split that lacks something, "" where there is no split yet.
+    """
+
+    def __init__(self, found: str, repair: str, part: str = "") -> None:
+        super().__init__(found, repair, part)
+        self.found, self.part = found, part
+
+    def __str__(self) -> str:
+        return self.found + self.args[1]
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Parts of a cohort; no patient is in two of them.
@@ -31,13 +48,13 @@ def assign_folds(cohort: Cohort, folds: int, seed: int) -> np.ndarray:
     """Fold of each case, (case) of 0 … folds − 1: whole patients, labels spread as evenly as patients allow.
 
     Raises:
-        ManifestError: fewer patients than folds.
+        SplitError: fewer patients than folds.
     """
     patients = cohort.patients
     if len(set(patients)) < folds:
-        raise ManifestError(
-            f"{len(set(patients))} patients cannot make {folds} folds; use --split.folds {max(2, len(set(patients)))} "
-            "or fewer, or add patients."
+        raise SplitError(
+            f"{len(set(patients))} patients cannot make {folds} folds",
+            f"; use --split.folds {max(2, len(set(patients)))} or fewer, or add patients.",
         )
     kinds = ["/".join("?" if np.isnan(value) else str(int(value)) for value in row) for row in cohort.labels]
     common = Counter(kinds)
@@ -56,7 +73,7 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int) -> Split:
     """Hold one fold out for the test, and a share of the other patients for early stopping.
 
     Raises:
-        ManifestError: fewer patients than folds, or a part with one class only for a target.
+        SplitError: fewer patients than folds, or a part with one class only for a target.
     """
     return hold_out(cohort, assign_folds(cohort, config.folds, seed), config.fold, config.validation, seed)
 
@@ -72,10 +89,17 @@ def hold_out(cohort: Cohort, folds: np.ndarray, fold: int, validation: float, se
         seed: of their choice.
 
     Raises:
-        ManifestError: a part with one class only for a target.
+        SplitError: too few patients for two parts to learn from and choose by, or a part with one class for a target.
     """
     test, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
     parts = max(2, round(1 / validation))
+    left = len(set(cohort.patients[rest]))
+    if left < parts:
+        raise SplitError(
+            f"{left} patients are left to learn from and to choose by, too few for {parts} parts",
+            f" (split.validation {validation:g}). Use a larger --split.validation, below 0.5, or add patients.",
+            "validation",
+        )
     inner = assign_folds(cohort.take(rest), parts, seed)
     split = Split(folds, train=rest[inner != 0], validation=rest[inner == 0], test=test)
     for name in ("train", "validation", "test"):
@@ -83,9 +107,10 @@ def hold_out(cohort: Cohort, folds: np.ndarray, fold: int, validation: float, se
         for column, target in enumerate(cohort.targets):
             found = Counter(part.labels[~np.isnan(part.labels[:, column]), column].astype(int).tolist())
             if min(found[0], found[1]) == 0:
-                raise ManifestError(
+                raise SplitError(
                     f"target {target!r}: the {name} part has {found[1]} positive and {found[0]} negative cases, "
-                    f"both are needed (fold {fold} held out). Use fewer folds (--split.folds), another --seed, or add "
-                    "cases."
+                    "both are needed",
+                    f" (fold {fold} held out). Use fewer folds (--split.folds), another --seed, or add cases.",
+                    name,
                 )
     return split

@@ -17,12 +17,19 @@ def assign_sites(cohort: Cohort, column: str) -> tuple[np.ndarray, tuple[str, ..
         column: name of a covariate of kind category: the site of each case.
 
     Raises:
-        ManifestError: one site only, a case without a site, a patient at two sites, a site with one patient.
+        ManifestError: the covariate holds numbers, one site only, a case without a site, a patient at two sites, a site
+            with one patient.
     """
-    (sites,) = (covariate.values for covariate in cohort.covariates if covariate.name == column)
+    (covariate,) = (covariate for covariate in cohort.covariates if covariate.name == column)
+    if covariate.kind != "category":
+        raise ManifestError(
+            f"{column!r} is a covariate of kind {covariate.kind}, and sites have names; declare its kind as category "
+            f"(labels.covariates: {{{column}: {{column: …, kind: category}}}}), or hold another column out."
+        )
+    if covariate.missing.any():
+        raise ManifestError(f"{covariate.missing.sum()} cases have no {column!r}; fill the column to hold sites out.")
+    sites = covariate.values
     patients_of = {site: set(cohort.patients[sites == site].tolist()) for site in sorted(set(sites.tolist()))}
-    if "" in patients_of:
-        raise ManifestError(f"{int((sites == '').sum())} cases have no {column!r}; fill the column to hold sites out.")
     if len(patients_of) < 2:
         raise ManifestError(f"{column!r} names one site only ({sites[0]!r}); two are needed to hold one out.")
     visited = Counter(patient for patients in patients_of.values() for patient in patients)

@@ -143,7 +143,7 @@ def _map(path: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError) as problem:
         raise CacheError(
             f"{path}: a prepared slab went away while it was in use ({problem}); leave the cache folder alone while a "
-            "run goes on, and start the run again with --resume."
+            "run goes on, and give the same command again, train's with --resume."
         ) from problem
     return {field: np.asarray(record[field])[0] for field in ("hu", "lesion")}
 

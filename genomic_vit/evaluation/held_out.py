@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from genomic_vit.cohort.folds import assign_folds, hold_out
-from genomic_vit.cohort.manifest import Cohort, ManifestError
+from genomic_vit.cohort.folds import SplitError, assign_folds, hold_out
+from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.cohort.sites import assign_sites
 from genomic_vit.config import UserError
 from genomic_vit.evaluation.metrics import by_patient
@@ -20,12 +20,18 @@ def plan_folds(config: BenchmarkConfig, cohort: Cohort) -> tuple[np.ndarray, tup
     """Fold of each case, (case), and what each fold holds out, in words.
 
     Raises:
-        ManifestError: too few patients, or sites that cannot be held out.
+        FoldError: fewer patients than folds.
+        ManifestError: sites that cannot be held out.
     """
     if config.site:
         folds, sites = assign_sites(cohort, config.site)
         return folds, tuple(f"{config.site} {site}" for site in sites)
-    return assign_folds(cohort, config.folds, config.run.seed), tuple(f"fold {fold}" for fold in range(config.folds))
+    try:
+        folds = assign_folds(cohort, config.folds, config.run.seed)
+    except SplitError as problem:
+        most = max(2, len(set(cohort.patients)))
+        raise FoldError(f"{problem.found}; use --folds {most} or fewer, or add patients.") from problem
+    return folds, tuple(f"fold {fold}" for fold in range(config.folds))
 
 
 def check_parts(config: BenchmarkConfig, cohort: Cohort, folds: np.ndarray, names: tuple[str, ...]) -> None:
@@ -40,8 +46,8 @@ def check_parts(config: BenchmarkConfig, cohort: Cohort, folds: np.ndarray, name
             where = f"{name} held out, seed {seed}"
             try:
                 split = hold_out(cohort, folds, fold, config.run.split.validation, seed)
-            except ManifestError as problem:
-                raise FoldError(f"{where}: {problem}") from problem
+            except SplitError as problem:
+                raise FoldError(f"{where}: {problem.found}. {_repair(config, problem.part)}.") from problem
             for part in ("test", "validation"):
                 _check_counted(config, cohort.take(getattr(split, part)), where, part)
 

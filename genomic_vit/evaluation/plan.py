@@ -13,7 +13,8 @@ from genomic_vit.config import ConfigError, RunConfig, SplitConfig
 from genomic_vit.evaluation.arms import ARMS, find_arm, trained_for
 
 QUICK_FOLDS, QUICK_EPOCHS = 3, 8
-CONDITION = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign>>=|<|=)\s*(?P<value>.+?)\s*$")
+SIGNS = {"=": np.equal, "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
+CONDITION = re.compile(r"^\s*(?P<name>[^<>=!]+?)\s*(?P<sign>[<>]=?|=)\s*(?P<value>[^<>=!].*?)\s*$")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class BenchmarkConfig:
         seeds: of initial weights, batches, augmentation and inner split; an arm's answer is the mean over them.
         clinical: covariates of the arm clinical.
         acquisition: covariates of the arm site (scanner, kernel, slice thickness, hospital).
-        subgroups: conditions on covariates, such as sex=Female, diameter_mm<10 or age>=65.
+        subgroups: conditions on covariates, such as sex=Female, diameter_mm<10 or age>=65; with =, <, <=, > or >=.
         minimum: fewest patients of a subgroup whose numbers are given.
         unit: what a row of the main table counts, patients (mean over their cases) or cases.
         lesion_weight: mu of the arm joint+lesion.
@@ -73,7 +74,7 @@ class BenchmarkConfig:
         for text in self.subgroups:
             _require(
                 CONDITION.match(text) is not None,
-                f"subgroup {text!r} is no condition; write name=value, name<number or name>=number",
+                f"subgroup {text!r} is no condition; write name=value, or name, one of < <= > >= and a number",
             )
 
     @property
@@ -101,7 +102,7 @@ def members(condition: str, covariates: tuple[Covariate, ...]) -> np.ndarray:
     """Which cases fulfil a subgroup's condition, bool (case); a missing value never does.
 
     Raises:
-        ConfigError: no such covariate, or a comparison with < or >= of one that is no number.
+        ConfigError: no such covariate, or a comparison with <, <=, > or >= of one that is no number.
     """
     name, sign, value = CONDITION.match(condition).group("name", "sign", "value")
     covariate = find_covariate(name, covariates, f"subgroup {condition!r}")
@@ -114,7 +115,7 @@ def members(condition: str, covariates: tuple[Covariate, ...]) -> np.ndarray:
     if covariate.kind == "category":
         raise ConfigError(f"subgroup {condition!r}: {name} is a category; write {name}={value}, or make it a number")
     with np.errstate(invalid="ignore"):
-        return {"=": covariate.values == number, "<": covariate.values < number, ">=": covariate.values >= number}[sign]
+        return SIGNS[sign](covariate.values, number)
 
 
 def find_covariate(name: str, covariates: tuple[Covariate, ...], asked_by: str) -> Covariate:

@@ -56,7 +56,8 @@ class WholeCheckpoints(TorchCheckpointIO):
             size_mb = len(content.getbuffer()) / 1e6
             raise CheckpointError(
                 f"{path}: the checkpoint of {size_mb:.1f} MB cannot be written ({problem.strerror}); those before it "
-                f"are whole. Make room for {KEPT + 2} of them there, then continue with --resume."
+                f"are whole. Make room for {KEPT + 2} of them there, then give the same command again, "
+                "train's with --resume."
             ) from problem
 
 
@@ -176,8 +177,8 @@ def read_best(folder: Path) -> dict[str, Any]:
     if problem := damage(path):
         raise CheckpointError(
             f"{path}: {problem}, and the best weights of stage {folder.name} are nowhere else. Put the file back from "
-            f"a copy; or delete the folder {folder} and continue with --resume: that stage is trained again, and ends "
-            "the same."
+            f"a copy; or delete the folder {folder} and give the same command again, train's with --resume: that stage "
+            "is trained again, and ends the same."
         )
     return torch.load(path, map_location="cpu", weights_only=True)
 
