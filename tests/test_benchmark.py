@@ -106,6 +106,10 @@ def test_every_number_is_in_the_files_and_the_report_needs_nothing_else(ran):
     main = results[(results["group"] == "all") & (results["unit"] == "patient") & (results["target"] == "mutant")]
     assert set(main[main["metric"] == "auc"]["arm"]) == set(ARMS)
     assert {"brier", "calibration_slope", "expected_calibration_error", "auc_difference"} <= set(main["metric"])
+    error = main[main["metric"] == "expected_calibration_error"]
+    by_chance = main[main["metric"] == "expected_calibration_error_by_chance"]
+    assert error[["low", "high"]].isna().all(axis=None) and set(by_chance["arm"]) == set(ARMS)
+    assert ((by_chance["low"] > 0) & (by_chance["low"] < by_chance["high"])).all()
     benefit = main[main["metric"] == "net_benefit@0.20"]
     assert set(benefit["arm"]) == {*ARMS, "act on all"} and benefit[["value", "low", "high"]].notna().all(axis=None)
     assert set(main["cases"].dropna()) == {40} and set(main["patients"].dropna()) == {20}
@@ -123,6 +127,7 @@ def test_every_number_is_in_the_files_and_the_report_needs_nothing_else(ran):
         "best: case",
         "worst: case",
         "net benefit at threshold",
+        "ECE by chance",
         "act on all",
     ):
         assert needed in page

@@ -5,6 +5,7 @@ import pytest
 
 from genomic_vit.evaluation.calibration import (
     calibration_bins,
+    calibration_error_by_chance,
     calibration_lines,
     choose_operating_point,
     expected_calibration_error,
@@ -51,6 +52,28 @@ def test_bins_and_ece_by_hand():
     assert count.tolist() == [2, 2, 2]
     error = expected_calibration_error(label, probability, np.array([[1.0] * 6, [3, 3, 0, 0, 0, 0]]), bins=3)
     np.testing.assert_allclose(error, [(0.4 + 0.1 + 0.2) / 3, 0.4])
+
+
+def test_the_calibration_error_of_right_probabilities_is_that_by_chance():
+    """At 120 cases it is near 0.1, not 0; of probabilities that are wrong it lies above what chance gives."""
+    generator, inside, found = np.random.default_rng(0), [], []
+    for seed in range(200):
+        probability, label = drawn(120, seed)
+        error = expected_calibration_error(label, probability, np.ones((1, 120)))[0]
+        low, high = np.percentile(calibration_error_by_chance(probability, seed, 200), [2.5, 97.5])
+        inside.append(low <= error <= high)
+        found.append(error)
+    assert 0.08 < np.mean(found) < 0.12 and 0.90 <= np.mean(inside) <= 0.99
+    probability, label = drawn(2000)
+    wrong = probability**2
+    error = expected_calibration_error(label, wrong, np.ones((1, 2000)))[0]
+    assert error > 2 * np.percentile(calibration_error_by_chance(wrong, 0), 97.5)
+    chance, slow = calibration_error_by_chance(probability[:60], 1).mean(), []
+    for _ in range(500):
+        label = (generator.random(60) < probability[:60]).astype(float)
+        mean, share, count = calibration_bins(label, probability[:60])
+        slow.append((np.abs(mean - share) * count).sum() / 60)
+    assert chance == pytest.approx(np.mean(slow), rel=0.06)
 
 
 def test_platts_calibration_mends_what_is_wrong_and_youden_finds_the_best_cut():

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.evaluation.comparison import MACRO, compare
 from genomic_vit.evaluation.delong import auc_intervals, delong, paired_p
+from genomic_vit.evaluation.differences import correct_over_targets, differences
 from genomic_vit.evaluation.metrics import auc
 from genomic_vit.evaluation.out_of_fold import INNER, OUTER, OutOfFold, collect
 from genomic_vit.evaluation.roc import roc
@@ -45,36 +46,34 @@ def test_good_and_useless_arms_are_told_apart_with_holm():
     assert gaps.loc["cnn", "value"] == pytest.approx(auc.loc["cnn", "value"] - auc.loc["joint", "value"])
 
 
-def test_what_the_heat_is_worth_is_one_of_the_comparisons_of_the_table():
-    """Its p is corrected with the table's, where it is in it and where it is not, and then over the targets."""
-    names = ("joint", "cnn", "swap-zero", "size")
-    labels = np.repeat(COHORT.labels, 2, axis=1)
-    two = Cohort(COHORT.cases, ("a", "b"), labels)
-    arms = [OutOfFold(name, *answers(1 + 0.7 * k, k, two)) for k, name in enumerate(names)]
-    for reference, family in (("joint", 3), ("size", 5)):
-        results = compare(two, arms, FOLDS, reference, {}, 20, "case", 0)
-        over_arms = {}
-        for target in two.targets:
-            here = told(results, target=target, unit="case", group="all")
-            gaps, gain = told(here, metric="auc_difference"), told(here, metric="auc_gain_of_heat").iloc[0]
-            raw = {(row["arm"], reference): row["p"] for _, row in gaps.iterrows()}
-            raw |= {("joint", "cnn"): gain["p"]} if reference != "joint" else {}
-            reliance = told(here, metric="auc_reliance_on_heat").iloc[0]
-            raw |= {("joint", "swap-zero"): reliance["p"]} if reference != "joint" else {}
-            assert len(raw) == family
-            ordered, running, holm = sorted(raw, key=raw.get), 0.0, {}
-            for rank, pair in enumerate(ordered):  # Holm 1979, step by step
-                running = max(running, min(1.0, (family - rank) * raw[pair]))
-                holm[pair] = running
-            for _, row in gaps.iterrows():
-                assert row["p_holm"] == pytest.approx(holm[row["arm"], reference])
-            over_arms[target] = holm[
-                "cnn" if reference == "joint" else "joint", "joint" if reference == "joint" else "cnn"
-            ]
-        first, second = sorted(over_arms, key=over_arms.get)
-        gain = told(results, metric="auc_gain_of_heat", unit="case", group="all").set_index("target")["p_holm"]
-        assert gain[first] == pytest.approx(min(1, 2 * over_arms[first]))
-        assert gain[second] == pytest.approx(min(1, max(2 * over_arms[first], over_arms[second])))
+@pytest.mark.parametrize(("reference", "family"), [("joint", 3), ("size", 5)])
+def test_what_the_heat_is_worth_is_one_of_the_comparisons_of_the_table(reference, family):
+    """With joint as reference its pairs are in the table already; else they are two more to correct for."""
+    names, label = ("joint", "cnn", "swap-zero", "size"), COHORT.labels[:, 0]
+    scores = np.stack([answers(1 + 0.7 * k, k)[0][0, :, 0] for k in range(4)])
+    aucs, samples = delong(label, scores), {name: np.linspace(0, k, 11) for k, name in enumerate(names)}
+    rows = pd.DataFrame(differences(names, reference, aucs, samples))
+    pair = [frozenset({row["arm"], row["note"].removeprefix("less ") or reference}) for _, row in rows.iterrows()]
+    raw = dict(zip(pair, rows["p"], strict=True))
+    assert len(raw) == family and len(rows) == 5
+    assert raw[frozenset({"joint", "cnn"})] == paired_p(aucs, 0, 1)
+    running = 0.0
+    for rank, asked in enumerate(sorted(raw, key=raw.get)):  # Holm 1979, step by step
+        running = max(running, min(1.0, (family - rank) * raw[asked]))
+        held = [row for row, which in zip(rows["p_holm"], pair, strict=True) if which == asked]
+        assert held == pytest.approx([running] * len(held))
+    gain = rows[rows["metric"] == "auc_gain_of_heat"].iloc[0]
+    assert gain["value"] == aucs.value[0] - aucs.value[1] and (gain["low"], gain["high"]) == pytest.approx(
+        (-0.975, -0.025)
+    )
+
+
+def test_what_the_heat_is_worth_is_corrected_over_targets_too():
+    rows = [("a", "auc_gain_of_heat", 0.02), ("b", "auc_gain_of_heat", 0.03), ("c", "auc_gain_of_heat", 0.5)]
+    rows += [("a", "auc_reliance_on_heat", 0.04), ("a", "auc_difference", 0.02), ("b", "auc_difference", 0.03)]
+    results = pd.DataFrame(rows, columns=["target", "metric", "p_holm"]).assign(group="all", unit="case")
+    corrected = correct_over_targets(results)["p_holm"]
+    assert corrected.tolist() == pytest.approx([0.06, 0.06, 0.5, 0.04, 0.02, 0.03])
 
 
 def test_rows_by_patient_and_by_case():

@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
-from genomic_vit.evaluation.metrics import CUTOFF
+from genomic_vit.evaluation.metrics import CUTOFF, in_blocks
 
 BINS = 10
+DRAWS = 500  # of labels from probabilities
 CLIP = 1e-4  # probabilities nearer to 0 or 1 count as this near
 LEAST_SLOPE = 0.05  # calibration may flatten a score, never turn its order round
 
@@ -105,11 +106,29 @@ def calibration_bins(
 def expected_calibration_error(
     label: np.ndarray, probability: np.ndarray, weights: np.ndarray, bins: int = BINS
 ) -> np.ndarray:
-    """Mean over cases of |probability − share of positives| of their bin; weights (sample case), result (sample)."""
+    """Mean over cases of |probability − share of positives| of their bin; weights (sample case), result (sample).
+
+    Chance keeps it above 0 where every probability is right, and a bootstrap adds its own chance to that; so it is told
+    beside `calibration_error_by_chance`, without an interval. Labels may be those of each sample, (sample case).
+    """
     row = assign_bins(probability, bins)
     member = np.eye(row.max() + 1)[row]  # (case bin)
     gap = np.abs((weights * (probability - label)) @ member)
     return gap.sum(axis=1) / weights.sum(axis=1)
+
+
+def calibration_error_by_chance(probability: np.ndarray, seed: int, draws: int = DRAWS) -> np.ndarray:
+    """Expected calibration errors where every probability is right: of labels drawn from them, (draw).
+
+    The consistency resampling of Bröcker & Smith 2007 (doi 10.1175/WAF993.1), for the error in place of the diagram.
+    Rows are drawn apart from each other; where a patient has several, their labels go together and chance is larger.
+    """
+    generator = np.random.default_rng(seed)
+    errors = []
+    for part in in_blocks(draws, len(probability)):
+        label = generator.random((part.stop - part.start, len(probability))) < probability
+        errors.append(expected_calibration_error(label, probability, np.ones((1, len(probability)))))
+    return np.concatenate(errors)
 
 
 def assign_bins(probability: np.ndarray, bins: int) -> np.ndarray:

@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 
 from genomic_vit.cohort.manifest import Cohort
-from genomic_vit.evaluation.calibration import calibration_lines, expected_calibration_error
+from genomic_vit.evaluation.calibration import (
+    calibration_error_by_chance,
+    calibration_lines,
+    expected_calibration_error,
+)
 from genomic_vit.evaluation.decision import decision_rows
 from genomic_vit.evaluation.delong import auc_intervals, delong
 from genomic_vit.evaluation.differences import correct_over_targets, differences
@@ -109,7 +113,6 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
         metrics = {m: (f, p) for m, f in metrics.items() if m != "auc"} | {
             m: (f, decided) for m, f in OF_DECISION.items()
         }
-        metrics["expected_calibration_error"] = (expected_calibration_error, p)
         if not rows.within_folds:
             metrics["auc_within_folds"] = (partial(auc, strata=rows.fold), p)
         for metric, (function, given) in metrics.items():
@@ -122,8 +125,23 @@ def score_rows(rows: Rows, reference: str, seed: int, *, full: bool) -> list[dic
                 result_row(name, "calibration_slope", *lines.slope),
                 result_row(name, "calibration_intercept", *lines.intercept),
             ]
+            told += _calibration_errors(rows, name, seed)
             told += _spread(rows, name)
     return told + differences(names, reference, aucs, samples)
+
+
+def _calibration_errors(rows: Rows, arm: str, seed: int) -> list[dict]:
+    """The expected calibration error, and what it would be by chance were every probability right."""
+    p = rows.probability[arm]
+    error, chance = (
+        expected_calibration_error(rows.label, p, np.ones((1, len(p)))),
+        calibration_error_by_chance(p, seed),
+    )
+    note = "of labels drawn from the probabilities: mean, and 95 % of draws"
+    return [
+        result_row(arm, "expected_calibration_error", error[0], np.nan, np.nan, note="no interval: see the next"),
+        result_row(arm, "expected_calibration_error_by_chance", np.mean(chance), *interval(chance), note=note),
+    ]
 
 
 def _spread(rows: Rows, arm: str) -> list[dict]:

@@ -59,7 +59,8 @@ def correct_over_targets(results: pd.DataFrame) -> pd.DataFrame:
     results = results.copy()
     heat = results[results["metric"].isin([HEAT_GAIN, HEAT_RELIANCE])]
     for _, family in heat.groupby(["group", "unit", "metric"]):
-        results.loc[family.index, "p_holm"] = multipletests(family["p_holm"].astype(float), method="holm")[1]
+        if len(family) > 1:
+            results.loc[family.index, "p_holm"] = multipletests(family["p_holm"].astype(float), method="holm")[1]
     return results
 
 

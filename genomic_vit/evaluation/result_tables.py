@@ -18,7 +18,7 @@ METRICS = (
 
 
 def arm_row(here: pd.DataFrame, arm: str, reference: str) -> list[str]:
-    """(arm, AUC, AUC within folds, difference, p by Holm, p by permutation, METRICS) of an arm among a target's rows.
+    """(arm, AUC, AUC within folds, difference, p by Holm, p by permutation, METRICS, error by chance) of one arm.
 
     Where AUC is within folds already, the second is left out.
     """
@@ -32,6 +32,7 @@ def arm_row(here: pd.DataFrame, arm: str, reference: str) -> list[str]:
         _p(gap["p_holm"]) if gap is not None else "",
         _p(own.loc["auc"]["p"]),
         *(_number(own.loc[metric]["value"]) for metric in METRICS),
+        interval_text(own.loc["expected_calibration_error_by_chance"]),
     ]
 
 
