@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from genomic_vit.evaluation.overlay import draw_overlay
 from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, render_report
 from genomic_vit.run_part import Part
 from genomic_vit.training.machine import best_device
-from genomic_vit.training.run_folder import RunFolder
+from genomic_vit.training.run_folder import RunError, RunFolder
 from genomic_vit.training.whole import write_text
+
+log = logging.getLogger(__name__)
 
 
 def write_report(found: Findings, out: Path, *, is_quick: bool = False) -> Path:
@@ -30,7 +33,10 @@ def write_report(found: Findings, out: Path, *, is_quick: bool = False) -> Path:
 
 
 def draw_examples(found: Findings, out: Path, folder: Path) -> list[tuple[str, Path]]:
-    """(caption, PNG) of the best, median and worst held-out case by the network that held it out, first seed."""
+    """(caption, PNG) of the best, median and worst held-out case by the network that held it out, first seed.
+
+    Where such a network can no longer be read, its example is left out, with a warning.
+    """
     config, cohort, name = found.config, found.prepared.cohort, example_arm(found.config)
     shown = [arm for arm in found.arms if arm.arm == name]
     if not shown:
@@ -38,7 +44,12 @@ def draw_examples(found: Findings, out: Path, folder: Path) -> list[tuple[str, P
     device, told = best_device(config.run.device), []
     for rule, case in pick_examples(shown[0], cohort.labels[:, 0], column=0):
         part = Part(shown[0].arm, int(found.folds[case]), config.seeds[0])
-        model, slab = RunFolder(part.folder(out)).load_model(device), found.prepared.slabs[case]
+        slab = found.prepared.slabs[case]
+        try:
+            model = RunFolder(part.folder(out)).load_model(device)
+        except RunError as problem:  # numbers are worth more than a picture
+            log.warning("the report lacks the %s example of heat: %s: %s", rule, part, problem)
+            continue
         _, heat = slab_heat(model, slab, config.run.view, device)
         answer, label = shown[0].mean[case, 0], int(cohort.labels[case, 0])
         caption = f"{rule}: case {cohort.cases[case].case}, {cohort.targets[0]} {label}, probability {answer:.2f}"

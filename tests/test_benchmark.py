@@ -191,16 +191,19 @@ def test_heat_of_an_older_form_is_told_again_by_the_kept_network_and_nothing_is_
     pd.testing.assert_frame_equal(found.results, ran[0].results)
 
 
-def test_where_the_kept_network_is_gone_its_scores_stay_and_its_heat_is_left_out(old_heat):
+def test_where_the_kept_network_is_gone_its_scores_stay_and_its_heat_is_left_out(old_heat, caplog):
     weights = old_heat / "parts/joint/seed_0_fold_1/model.safetensors"
     weights.unlink()
     found, failed = compare_cohort(CONFIG, PREPARED, old_heat, jobs=1)
     assert [str(outcome.part) for outcome in failed] == ["joint, fold 1, seed 0"]
     assert "model.safetensors: missing, so where its heat lies cannot be told. Put the file back" in failed[0].reason
     assert "joint" in {arm.arm for arm in found.arms} and not (found.results["target"] == "heat").any()
-    assert (
-        "Where the heat of joint lies is left out, since parts do not tell it: joint, fold 1, seed 0." in found.warnings
-    )
+    left_out = "Where the heat of joint lies is left out, since parts do not tell it: joint, fold 1, seed 0."
+    assert left_out in found.warnings
+    (old_heat / "parts/joint/seed_0_fold_0/model.safetensors").unlink()
+    page = write_report(found, old_heat).read_text()
+    assert left_out in page and "Heat examples" not in page and "Where the heat lies" not in page
+    assert "the report lacks the best example of heat: joint, fold" in caplog.text
 
 
 def test_the_vits_own_arm_tells_its_heat_again_too(tmp_path, monkeypatch):

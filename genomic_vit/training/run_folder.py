@@ -177,7 +177,9 @@ class RunFolder:
         """
         model = build_model(self.read_config() if config is None else config)
         if not self.weights.is_file():
-            raise RunError(f"{self.weights}: missing; the run was not finished. Continue it with train --resume.")
+            raise RunError(
+                f"{self.weights}: missing. Put it back; a run that was not finished goes on with train --resume."
+            )
         try:
             state = load_file(self.weights)
         except (SafetensorError, OSError) as cause:
