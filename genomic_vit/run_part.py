@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import logging
 import shutil
@@ -20,7 +18,6 @@ import pandas as pd
 import torch
 import yaml
 
-from genomic_vit import __version__
 from genomic_vit.cohort.folds import Split, hold_out
 from genomic_vit.config import RunConfig
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm
@@ -33,6 +30,7 @@ from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.heat_sources import HEAT_SOURCES
 from genomic_vit.models.pretrained import load_pretrained
+from genomic_vit.part_key import part_key
 from genomic_vit.study import Study
 from genomic_vit.training.fit import fit
 from genomic_vit.training.machine import best_device
@@ -40,7 +38,6 @@ from genomic_vit.training.run_folder import RunFolder, to_tree
 from genomic_vit.training.stages import schedule
 from genomic_vit.training.whole import write_text, written_whole
 
-FORMAT = 2  # raise it when a part's numbers would change for a reason that its key does not hold
 STUDY, HEAT = "study.joblib", "heat.csv"
 log = logging.getLogger(__name__)
 
@@ -56,6 +53,12 @@ class Part:
     def __str__(self) -> str:
         return f"{self.arm}, fold {self.fold}, seed {self.seed}"
 
+    def key(self, study: Study) -> str:
+        """Hash of everything that its numbers depend on."""
+        arm = ARMS[self.arm]
+        config = arm_config(study.config, arm, self.seed) if isinstance(arm, NetworkArm) else study.config.run
+        return part_key(study, arm, config, self.fold, self.seed)
+
     def folder(self, out: Path) -> Path:
         """Where it is kept."""
         return out / "parts" / self.arm / f"seed_{self.seed}_fold_{self.fold}"
@@ -70,20 +73,10 @@ class Outcome:
     reason: str | None = None
 
 
-def part_key(study: Study, part: Part) -> str:
-    """Hash of everything that a part's numbers depend on; arms and seeds beside it do not count."""
-    arm, config = ARMS[part.arm], study.config
-    settings: object = to_tree(arm_config(config, arm, part.seed)) if isinstance(arm, NetworkArm) else None
-    table = study.tables[arm.features].to_csv() if isinstance(arm, TableArm) else None
-    told = [FORMAT, __version__, study.digest, dataclasses.asdict(arm), settings, table, part.fold, part.seed]
-    told.append(config.run.split.validation)
-    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
-
-
 def is_done(out: Path, study: Study, part: Part) -> bool:
     """Whether the part was finished with the same settings on the same data."""
     done = part.folder(out) / "done.json"
-    return done.is_file() and json.loads(done.read_text(encoding="utf-8"))["key"] == part_key(study, part)
+    return done.is_file() and json.loads(done.read_text(encoding="utf-8"))["key"] == part.key(study)
 
 
 def run_part(out: str, part: Part) -> Outcome:
@@ -92,7 +85,7 @@ def run_part(out: str, part: Part) -> Outcome:
     folder = part.folder(Path(out))
     try:
         study = load_study(out, (Path(out) / STUDY).stat().st_mtime_ns)
-        key = part_key(study, part)
+        key = part.key(study)
         marker = folder / "key.txt"
         if folder.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8").strip() != key):
             shutil.rmtree(folder)  # of other settings: nothing in it can be continued
