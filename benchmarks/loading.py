@@ -73,7 +73,8 @@ def measure(device: torch.device, tile_px: int, cases: int, epochs: int, folder:
 
     def batches(epoch: int):
         draw = (0, 0, epoch)
-        return loader(RandomStacks(slabs, labels, seed=draw), config.training.batch_size, shuffle=draw)
+        stacks, pinned = RandomStacks(slabs, labels, seed=draw), device.type == "cuda"
+        return loader(stacks, config.training.batch_size, shuffle=draw, pinned=pinned)
 
     def moved(batch: Batch) -> Batch:
         return Batch(*(part.to(device, non_blocking=True) for part in batch))

@@ -1,11 +1,17 @@
 """Which stacks training draws and evaluation sees."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 
-from genomic_vit.config import SlabConfig, ViewConfig
+from genomic_vit.config import AugmentConfig, SlabConfig, ViewConfig, from_tree
+from genomic_vit.data.augment import augment
 from genomic_vit.data.datasets import AllStacks, RandomStacks, loader, window
+from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
+from genomic_vit.training.module import StageData
 from tests.scans import ball, chest, grid_of
 
 GEOMETRY = grid_of(spacing_mm=(1.25, 0.7, 0.7), shape=(40, 80, 80))
@@ -42,6 +48,32 @@ def test_evaluation_sees_every_slice():
 def test_window_is_linear_and_clipped():
     hu = torch.tensor([-2000.0, -1350.0, -600.0, 150.0, 900.0])
     assert torch.allclose(window(hu, (-1350.0, 150.0)), torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_gpu_is_given_pinned_batches_with_a_byte_a_mask_pixel(device, monkeypatch):
+    """Page-locked memory needs a GPU; here the loader is told of one, and what it would lock is noted."""
+    locked = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: device == "cuda")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: locked.append(tensor.data_ptr()) or tensor)
+    cases = Cases([SLAB] * 4, np.zeros((4, 1)), ["a", "b", "c", "d"])
+    data = StageData(cases, cases, from_tree({}, "here"), 0)
+    data.trainer = SimpleNamespace(current_epoch=0, strategy=SimpleNamespace(root_device=torch.device(device)))
+    for batches in (data.train_dataloader(), data.val_dataloader()):
+        locked.clear()
+        for batch in batches:
+            assert batch.lesion.element_size() == 1 and batch.lesion.any() and not batch.lesion.all()
+            assert locked[-4:] == ([part.data_ptr() for part in batch] if device == "cuda" else [])
+
+
+def test_a_mask_of_bytes_is_augmented_as_shares():
+    batch = next(iter(loader(RandomStacks([SLAB] * 4, np.zeros((4, 1)), seed=(0,)), 4)))
+    once, again = (torch.Generator().manual_seed(1) for _ in range(2))
+    found = augment(batch.hu, batch.lesion, AugmentConfig(), once)
+    wanted = augment(batch.hu, batch.lesion.float(), AugmentConfig(), again)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))
+    assert found[1].dtype == torch.float32 and 0 < found[1].mean() < 1
 
 
 def test_a_lone_last_stack_is_left_out_of_training_only():

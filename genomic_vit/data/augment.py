@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import repeat
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genomic_vit.config import AugmentConfig
@@ -18,7 +18,7 @@ VIEWS = 8  # flips and quarter turns of a square
 
 def augment(
     hu: Float[Tensor, "b slice y x"],
-    lesion: Float[Tensor, "b slice y x"],
+    lesion: Float[Tensor, "b slice y x"] | Bool[Tensor, "b slice y x"],
     config: AugmentConfig,
     generator: torch.Generator,
     share: Share | None = None,
@@ -27,7 +27,7 @@ def augment(
 
     Args:
         hu: stacks in HU.
-        lesion: share of lesion in each pixel, 0 to 1.
+        lesion: share of lesion in each pixel, 0 to 1, or whether it is lesion.
         config: what, and how far.
         generator: source of randomness, on the batch's device.
         share: which stacks of a larger batch these are; draws are made for all of it, so that a stack gets the same
@@ -39,6 +39,7 @@ def augment(
     noise_hu = (config.noise_hu * _uniform(each, 0, 1, generator))[share.mine]
     offset_hu = _uniform(each, -config.jitter_hu, config.jitter_hu, generator)[share.mine]
     noise = torch.randn((share.whole, *hu.shape[1:]), generator=generator, device=generator.device)[share.mine]
+    lesion = lesion.to(hu)
     if not len(hu):  # affine_grid takes no empty batch
         return hu, lesion
     grid = F.affine_grid(affine, list(hu.shape), align_corners=False)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -23,13 +23,13 @@ class Batch(NamedTuple):
 
     Args:
         hu: (b 9 y x).
-        lesion: 1 in the lesion, 0 outside, (b 9 y x).
+        lesion: true in the lesion, (b 9 y x); a byte a pixel, until it is on the device.
         labels: 0, 1, or NaN where missing, (b t).
         case: index of each stack's case in the dataset, (b).
     """
 
     hu: Float[Tensor, "b slice y x"]
-    lesion: Float[Tensor, "b slice y x"]
+    lesion: Bool[Tensor, "b slice y x"]
     labels: Float[Tensor, "b t"]
     case: Int[Tensor, " b"]
 
@@ -96,7 +96,13 @@ class AllStacks(Dataset):
 
 
 def loader(
-    dataset: Dataset, batch_size: int, shuffle: Sequence[int] | None = None, rank: int = 0, world: int = 1
+    dataset: Dataset,
+    batch_size: int,
+    shuffle: Sequence[int] | None = None,
+    rank: int = 0,
+    world: int = 1,
+    *,
+    pinned: bool = False,
 ) -> DataLoader:
     """Batches of a dataset of stacks; one process's share of each where several share them.
 
@@ -106,11 +112,12 @@ def loader(
             two.
         shuffle: numbers that fix a random order; None keeps the order and drops nothing.
         rank, world: this process, and how many there are. A share may be empty.
+        pinned: put batches into page-locked memory, from which a GPU fetches them while the host goes on.
     """
     order = range(len(dataset)) if shuffle is None else FixedShuffle(len(dataset), shuffle)
     batches = SharedBatches(order, batch_size, rank, world, drop_lone=shuffle is not None)
     own = torch.Generator()  # an iterator draws a seed for workers: not from the generator that dropout draws from
-    return DataLoader(dataset, batch_sampler=batches, generator=own, collate_fn=_as_it_is)
+    return DataLoader(dataset, batch_sampler=batches, generator=own, collate_fn=_as_it_is, pin_memory=pinned)
 
 
 class FixedShuffle(Sampler[int]):
@@ -144,7 +151,7 @@ def _gather(slabs: Sequence[Slab | PreparedSlab], labels: np.ndarray, stacks: Se
     case = np.array([case for case, _ in stacks], dtype=np.int64)
     return Batch(
         torch.from_numpy(hu),
-        torch.from_numpy(lesion).float(),
+        torch.from_numpy(lesion),
         torch.as_tensor(labels[case], dtype=torch.float32),
         torch.from_numpy(case),
     )

@@ -50,6 +50,7 @@ class StageData(L.LightningDataModule):
             draw,
             ranks.rank(),
             ranks.world(),
+            pinned=self._on_gpu(),
         )
 
     def val_dataloader(self) -> DataLoader:
@@ -58,7 +59,11 @@ class StageData(L.LightningDataModule):
             4 * self.config.training.batch_size,
             rank=ranks.rank(),
             world=ranks.world(),
+            pinned=self._on_gpu(),
         )
+
+    def _on_gpu(self) -> bool:
+        return self.trainer.strategy.root_device.type == "cuda"
 
 
 class StageModule(L.LightningModule):
@@ -161,7 +166,7 @@ class StageModule(L.LightningModule):
     def _look(self, hu: Tensor, lesion: Tensor, case: Tensor) -> tuple[StageOutput, Tensor]:
         """What the network says of stacks with the stage's heat, and their lesion as a grid."""
         grid = rearrange(to_grid(window(hu, self.config.view.window_hu)), "b H W -> b 1 H W")
-        lesion = rearrange(to_grid(lesion), "b H W -> b 1 H W")
+        lesion = rearrange(to_grid(lesion.to(hu)), "b H W -> b 1 H W")
         section = nullcontext if torch.compiler.is_compiling() else self.section
         return look(self.model, self.stage, grid, lesion, case, section), lesion
 
