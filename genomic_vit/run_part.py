@@ -122,7 +122,7 @@ def arm_config(config: BenchmarkConfig, arm: NetworkArm, seed: int) -> RunConfig
 
 
 def part_split(study: Study, part: Part) -> Split:
-    """Cases to learn from, to choose by, and to test; the same for all arms of a fold and seed."""
+    """Cases to learn from, to choose by, and to test, in a fold and seed; arms without a network learn from both."""
     return hold_out(study.prepared.cohort, study.folds, part.fold, study.config.run.split.validation, part.seed)
 
 

@@ -17,6 +17,7 @@ from genomic_vit.config import ConfigError
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.evaluation.held_out import FoldError
 from genomic_vit.evaluation.inference import case_probabilities, stack_heat
+from genomic_vit.evaluation.known import learnt_from
 from genomic_vit.evaluation.leakage import LeakError
 from genomic_vit.evaluation.out_of_fold import INNER, OUTER
 from genomic_vit.evaluation.plan import BenchmarkConfig
@@ -85,6 +86,26 @@ def test_all_arms_are_tested_on_the_same_cases_and_learn_from_none_of_their_pati
     assert predictions[list(ARMS)].notna().all(axis=None) and predictions[list(ARMS)].stack().between(0, 1).all()
 
 
+def test_what_the_report_says_of_whom_arms_learn_from_is_what_they_learn_from(ran):
+    """By the cases whose scores calibrate: a network's are those it did not learn from, a model's those it did."""
+    _, out = ran
+    study = plan_study(CONFIG, PREPARED)[0]
+    split, names = part_split(study, Part("joint", 0, 0)), [case.case for case in PREPARED.cohort.cases]
+    kept, learnt = ({names[i] for i in part} for part in (split.validation, split.train))
+    for arm in ("joint", "cnn", "heat-zero"):
+        assert set(scores(out, arm, 0, INNER)["case"]) == kept
+    for arm in ("clinical", "size"):
+        assert set(scores(out, arm, 0, INNER)["case"]) == kept | learnt
+    assert learnt_from(CONFIG) == (
+        "All arms are tested on the same held-out patients. Of the others networks learn from 2 in 3; the rest chooses "
+        "the epoch, calibration and threshold. Arms without a network learn from all of the others (1.50 times as "
+        "many) and take calibration and threshold from them: models by scores of a cross-validation among them, size "
+        "as it is."
+    )
+    patients = [len(set(PREPARED.cohort.patients[part])) for part in (split.train, split.validation)]
+    assert sum(patients) == 10 and abs(patients[0] - 10 * 2 / 3) < 1
+
+
 def test_swapped_heat_is_the_trained_network_with_that_heat(ran):
     _, out = ran
     study = plan_study(CONFIG, PREPARED)[0]
@@ -131,6 +152,7 @@ def test_every_number_is_in_the_files_and_the_report_needs_nothing_else(ran):
         "act on all",
     ):
         assert needed in page
+    assert page.count(learnt_from(CONFIG)) == 2  # beside the arms, and in the checklist
     assert "whether the heat helps" in page or "the heat hurts" in page or "the heat helps" in page
     assert 'src="http' not in page and "<link" not in page and "<script" not in page
     assert page.count("data:image/png;base64,") == 3 and page.count("data:image/svg+xml;base64,") == 2

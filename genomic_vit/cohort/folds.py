@@ -69,6 +69,11 @@ def assign_folds(cohort: Cohort, folds: int, seed: int) -> np.ndarray:
     return assigned
 
 
+def inner_parts(validation: float) -> int:
+    """Into how many parts the patients beside the test are split, of which one is to choose by."""
+    return max(2, round(1 / validation))
+
+
 def split_cohort(cohort: Cohort, config: SplitConfig, seed: int) -> Split:
     """Hold one fold out for the test, and a share of the other patients for early stopping.
 
@@ -92,7 +97,7 @@ def hold_out(cohort: Cohort, folds: np.ndarray, fold: int, validation: float, se
         SplitError: too few patients for two parts to learn from and choose by, or a part with one class for a target.
     """
     test, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-    parts = max(2, round(1 / validation))
+    parts = inner_parts(validation)
     left = len(set(cohort.patients[rest]))
     if left < parts:
         raise SplitError(

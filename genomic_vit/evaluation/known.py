@@ -7,9 +7,21 @@ from collections.abc import Mapping
 import numpy as np
 
 from genomic_vit import __version__
+from genomic_vit.cohort.folds import inner_parts
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.evaluation.metrics import REPLICATES
 from genomic_vit.evaluation.plan import BenchmarkConfig
+
+
+def learnt_from(config: BenchmarkConfig) -> str:
+    """Which patients an arm learns from: not the same for networks and for the other arms."""
+    parts = inner_parts(config.run.split.validation)
+    return (
+        f"All arms are tested on the same held-out patients. Of the others networks learn from {parts - 1} in {parts}; "
+        "the rest chooses the epoch, calibration and threshold. Arms without a network learn from all of the others "
+        f"({parts / (parts - 1):.2f} times as many) and take calibration and threshold from them: models by scores of "
+        "a cross-validation among them, size as it is."
+    )
 
 
 def known_answers(
@@ -42,8 +54,7 @@ def known_answers(
         ),
         "size": f"{len(cohort.cases)} cases of {patients} patients.",
         "partitions": (
-            f"By patient: {split}; in each, {config.run.split.validation:g} of the other patients are kept to "
-            "choose by. The same for all arms. Checked across folds: patients, names, scans, pixels."
+            f"By patient: {split}. {learnt_from(config)} Checked across folds: patients, names, scans, pixels."
         ),
         "software": f"genomic_vit {__version__}",
         "environment": "; ".join(f"{name} {value}" for name, value in environment.items()),

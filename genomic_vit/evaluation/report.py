@@ -20,7 +20,7 @@ from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
 from genomic_vit.evaluation.comparison import ALL, MACRO
 from genomic_vit.evaluation.decision import TOLD
 from genomic_vit.evaluation.figures import curves, forest_plot
-from genomic_vit.evaluation.known import known_answers
+from genomic_vit.evaluation.known import known_answers, learnt_from
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.result_tables import (
@@ -126,6 +126,7 @@ def render_report(
         macro_withheld=withheld_text(rows_of(results, ALL, MACRO, unit)) if len(cohort.targets) > 1 else "",
         arms=[(arm.arm, ARMS[arm.arm].says) for arm in found.arms],
         left_out=found.left_out,
+        learnt_from=learnt_from(config),
         subgroups=subgroup_rows(results, config.subgroups, cohort.targets, unit, config.reference),
         heat=heat_table(results),
         examples=[(caption, base64.b64encode(image.read_bytes()).decode()) for caption, image in examples],
