@@ -38,7 +38,7 @@ def test_swapped_probabilities_are_what_the_cnn_says_of_grid_and_given_heat(sour
     ours = case_probabilities(model, SLABS, replace(VIEW, eval_flips=False), CPU, given=given)
     by_case = {}
     for item in stacks():
-        grid, lesion = (rearrange(to_grid(part), "H W -> 1 1 H W") for part in (item.hu, item.lesion))
+        grid, lesion = (rearrange(to_grid(part), "H W -> 1 1 H W") for part in (item.hu, item.lesion.float()))
         shown = HEAT_SOURCES[source](torch.ones_like(grid), lesion, item.case[None])
         with torch.inference_mode():
             logits = model.cnn(torch.cat([window(grid, VIEW.window_hu), shown], dim=1))
