@@ -164,7 +164,7 @@ def test_held_out_sites_are_ranked_within_each_and_weighed_by_their_pairs():
         ]
         assert seen[0] == pytest.approx(np.mean(own))
         assert auc.loc[arm.arm, "low"] > 0.5 and auc.loc[arm.arm, "p"] < 0.01
-        assert auc.loc[arm.arm, "note"] == "pairs within each of 2 folds"
+        assert auc.loc[arm.arm, "note"] == "pairs within folds; 2 of 2 have both classes, the others add none"
     aucs = delong(
         label[names], np.stack([arm.mean[names, 0] for arm in arms]), cohort.patients[names], strata=site[names]
     )
@@ -199,7 +199,7 @@ def test_folds_of_one_class_add_no_pair_and_are_said():
     auc = told(results, group="rich", metric="auc", unit="patient", arm="joint").iloc[0]
     assert auc["value"] == pytest.approx(roc_auc_score(label[site == 0], arms[0].mean[site == 0, 0]))
     assert auc["patients"] == rich.sum()
-    assert auc["note"] == "pairs within each of 1 folds; 1 of 2 have one class only and add none"
+    assert auc["note"] == "pairs within folds; 1 of 2 have both classes, the others add none"
     (withheld,) = told(results, group="apart", unit="patient").to_dict("records")
     assert withheld["note"] == "0 patients in folds with both classes, fewer than 20"
 

@@ -169,8 +169,7 @@ def _pairs(rows: Rows) -> str:
     if not rows.within_folds:
         return ""
     folds, used = len(np.unique(rows.fold)), len(np.unique(rows.fold[rows.ranked]))
-    without = f"; {folds - used} of {folds} have one class only and add none" if used < folds else ""
-    return f"pairs within each of {used} folds{without}"
+    return f"pairs within folds; {used} of {folds} have both classes, the others add none"
 
 
 def _withheld(rows: Rows, minimum: int) -> str | None:

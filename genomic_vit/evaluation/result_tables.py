@@ -54,7 +54,8 @@ def ranking_text(rows: Rows, fold_names: Sequence[str]) -> str:
         f"each weighing its pairs.{without} Nothing is ranked across sites, as each model is calibrated to its own "
         "training sites. Calibration, Brier score, sensitivity, specificity and net benefit take all sites together, "
         "with whatever their other shares of positives do to them. The sites are taken as given: intervals speak of "
-        "other patients there, not of other hospitals."
+        "other patients there, not of other hospitals. Of sites with few patients of a class they come out a little "
+        "narrow; DeLong's, auc_delong in results.csv, do not."
     )
 
 
