@@ -11,12 +11,14 @@ import pandas as pd
 
 from genomic_vit.config import UserError
 from genomic_vit.data.prepare import Prepared
-from genomic_vit.evaluation.arms import ARMS, TableArm
+from genomic_vit.evaluation.arms import ARMS, NetworkArm, TableArm, needs_outline
 from genomic_vit.evaluation.covariates import check_covariates
 from genomic_vit.evaluation.features import covariate_table, radiomics, size
 from genomic_vit.evaluation.held_out import check_parts, plan_folds
 from genomic_vit.evaluation.leakage import check_leaks
 from genomic_vit.evaluation.plan import BenchmarkConfig, find_covariate, members
+
+NO_OUTLINE = "not every lesion has an outline"
 
 
 class BenchmarkError(UserError):
@@ -64,13 +66,19 @@ def plan_study(
     for condition in config.subgroups:
         if not members(condition, cohort.covariates).any():
             warnings.append(f"subgroup {condition} has no case")
+    bare = int(np.isnan([slab.diameter_mm for slab in prepared.slabs]).sum())
+    if bare and any(isinstance(ARMS[name], NetworkArm) for name in config.arms):
+        warnings.append(
+            f"{bare} of {len(prepared.slabs)} lesions have no outline (points, boxes, whole lungs): where heat lies is "
+            "told of the ball, box or lungs in its place"
+        )
     tables, left_out = feed_arms(config, prepared)
     _check_fed(config, dict(left_out))
     return Study(config, prepared, folds, tables, study_digest(prepared, folds)), fold_names, left_out, warnings
 
 
 def feed_arms(config: BenchmarkConfig, prepared: Prepared) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str]]]:
-    """Feature tables of the arms without a network, and (arm, reason) of those that the cohort cannot feed."""
+    """Feature tables of the arms without a network, and (arm, reason) of all arms that the cohort cannot feed."""
     tables: dict[str, pd.DataFrame] = {}
     left_out = []
     covariates = {covariate.name: covariate for covariate in prepared.cohort.covariates}
@@ -78,6 +86,8 @@ def feed_arms(config: BenchmarkConfig, prepared: Prepared) -> tuple[dict[str, pd
     for name in config.arms:
         arm = ARMS[name]
         if not isinstance(arm, TableArm):
+            if needs_outline(arm) and not outlined:  # the ball or box in its place would be taken for it
+                left_out.append((name, NO_OUTLINE))
             continue
         asked = {"clinical": config.clinical, "site": config.acquisition}.get(arm.features, ())
         if arm.features in ("clinical", "site"):
@@ -87,7 +97,7 @@ def feed_arms(config: BenchmarkConfig, prepared: Prepared) -> tuple[dict[str, pd
                 setting = {"clinical": "clinical", "site": "acquisition"}[arm.features]
                 left_out.append((name, f"no covariates are named in {setting}"))
         elif not outlined:
-            left_out.append((name, "not every lesion has an outline to measure"))
+            left_out.append((name, NO_OUTLINE))
         elif arm.features not in tables:
             tables[arm.features] = {"radiomics": radiomics, "size": size}[arm.features](prepared.slabs)
     return tables, left_out

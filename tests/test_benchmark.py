@@ -15,6 +15,7 @@ from genomic_vit.cohort.folds import assign_folds
 from genomic_vit.cohort.manifest import Cohort, ManifestError
 from genomic_vit.config import ConfigError
 from genomic_vit.data.prepare import Prepared
+from genomic_vit.evaluation.arms import ARMS as KNOWN_ARMS
 from genomic_vit.evaluation.held_out import FoldError
 from genomic_vit.evaluation.inference import case_probabilities, stack_heat
 from genomic_vit.evaluation.known import learnt_from
@@ -384,8 +385,22 @@ def test_arms_that_the_cohort_cannot_feed_are_left_out_and_said_so(tmp_path):
     found, _ = compare_cohort(config, Prepared(PREPARED.cohort, slabs, ()), tmp_path, jobs=1)
     assert dict(found.left_out) == {
         "clinical": "no covariates are named in clinical",
-        "size": "not every lesion has an outline to measure",
+        "size": "not every lesion has an outline",
     }
+    assert not found.warnings
+
+
+def test_arms_that_are_shown_the_outline_are_left_out_where_one_is_a_point():
+    slabs = [dataclasses.replace(PREPARED.slabs[0], diameter_mm=np.nan), *PREPARED.slabs[1:]]
+    config = dataclasses.replace(CONFIG, arms=tuple(KNOWN_ARMS), acquisition=("kernel",))
+    assert plan_study(config, PREPARED)[2] == []
+    _, _, left_out, warnings = plan_study(config, dataclasses.replace(PREPARED, slabs=slabs))
+    expected = ("joint+lesion", "heat-lesion", "swap-lesion", "radiomics-lr", "radiomics-rf", "size")
+    assert left_out == [(name, "not every lesion has an outline") for name in expected]
+    assert warnings == [
+        "1 of 40 lesions have no outline (points, boxes, whole lungs): where heat lies is told of the ball, box or "
+        "lungs in its place"
+    ]
 
 
 def test_the_time_left_is_that_of_the_parts_left():

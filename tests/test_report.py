@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from genomic_vit.config import from_tree
 from genomic_vit.evaluation.checklist import AUTHOR, ITEMS, fill
 from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
 from genomic_vit.evaluation.comparison import MACRO, compare
@@ -139,6 +140,19 @@ def test_the_reference_is_the_arm_of_that_name_and_no_other():
         assert [row[-1] for row in subgroup_rows(table, ["sex=F"], ["EGFR"], "patient", reference)] == expected
     gap = pd.Series({"value": 0.05, "low": -0.01, "high": 0.11})
     assert gap_text(gap, "size", "joint") == "+0.050 (-0.010 to +0.110)"
+
+
+def test_the_checklist_says_what_the_networks_began_with():
+    def weights(**changes):
+        config = BenchmarkConfig(run=from_tree(changes, "test"), seeds=(3, 4))
+        (row,) = (row for row in fill(known_answers(config, bright_cohort(6), ("a", "b"), {})) if row[0] == "24")
+        return row[3]
+
+    assert weights() == "Random, fixed by the seeds 3, 4."
+    assert weights(model={"pretrained": "people/somebody/dino.safetensors"}) == (
+        "Of the ViT those of dino.safetensors (what they were trained on: author); others random, fixed by the seeds "
+        "3, 4."
+    )
 
 
 def test_cohort_tables_by_hand():

@@ -104,6 +104,13 @@ def find_arm(name: str) -> Arm:
     return ARMS[name]
 
 
+def needs_outline(arm: Arm) -> bool:
+    """Whether the arm is told where each lesion lies, in training or when it is tested."""
+    if isinstance(arm, TableArm):
+        return arm.features in ("radiomics", "size")
+    return arm.heat == "lesion" or (isinstance(arm, NetworkArm) and arm.rewards_lesion)
+
+
 def trained_for(arm: Arm) -> str:
     """Name of the arm whose training an arm's answer comes from: its own, or that of the network it swaps heat in."""
     return arm.of if isinstance(arm, SwapArm) else arm.name

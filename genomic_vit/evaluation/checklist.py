@@ -41,7 +41,7 @@ ITEMS = (
     Item("20, 21", "12a", "partitions, and the level at which they are disjoint", "{partitions}"),
     Item("22", "12c, 22", "model, in full", "Settings below give every layer; source: {software}."),
     Item("23", "", "software and hardware", "{environment}"),
-    Item("24", "", "initial weights", "Random, fixed by the seeds {seeds}."),
+    Item("24", "", "initial weights", "{weights}"),
     Item("25, 26", "12b, 12c", "training, and how the final model is chosen",
          "{training} Epoch, threshold, calibration, scaling and imputation are chosen inside the training part."),
     Item("27", "", "ensembling", "{ensembling}"),

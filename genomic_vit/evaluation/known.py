@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +23,15 @@ def learnt_from(config: BenchmarkConfig) -> str:
         f"({parts / (parts - 1):.2f} times as many) and take calibration and threshold from them: models by scores of "
         "a cross-validation among them, size as it is."
     )
+
+
+def _weights(config: BenchmarkConfig) -> str:
+    """What networks begin with."""
+    seeds = ", ".join(map(str, config.seeds))
+    if config.run.model.pretrained is None:
+        return f"Random, fixed by the seeds {seeds}."
+    file = Path(config.run.model.pretrained).name
+    return f"Of the ViT those of {file} (what they were trained on: author); others random, fixed by the seeds {seeds}."
 
 
 def known_answers(
@@ -58,7 +68,7 @@ def known_answers(
         ),
         "software": f"genomic_vit {__version__}",
         "environment": "; ".join(f"{name} {value}" for name, value in environment.items()),
-        "seeds": ", ".join(map(str, config.seeds)),
+        "weights": _weights(config),
         "training": (
             f"At most {training.epochs} epochs, AdamW, peak learning rate {training.learning_rate:g}, batches of "
             f"{training.batch_size}; the epoch of least loss on inner cases is kept."
