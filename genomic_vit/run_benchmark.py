@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import joblib
@@ -13,7 +14,9 @@ import pandas as pd
 import yaml
 
 from genomic_vit.cohort.manifest import read_manifest
+from genomic_vit.data.case import Reading
 from genomic_vit.data.prepare import Prepared
+from genomic_vit.data.scan_record import ScanRecord, scan_records
 from genomic_vit.data.workers import Engine
 from genomic_vit.evaluation.arms import ARMS, trained_for
 from genomic_vit.evaluation.comparison import compare
@@ -66,7 +69,16 @@ def run_benchmark(
         listed = len(read_manifest(config.run.data or phantom_manifest(config.run.phantom, cache), ()).cases)
         used = round(sum(1 / slab.siblings for slab in prepared.slabs))  # rows: one may have given several cases
         unlabelled = listed - used - len(prepared.excluded)
-        return compare_cohort(config, prepared, out, unlabelled=unlabelled, engine=engine, jobs=jobs)
+        with bar("comparing scans") if bar else nullcontext() as progress:
+            records = scan_records(
+                prepared.cohort.cases,
+                Reading.of(config.run),
+                cache / "slabs",
+                jobs=jobs,
+                engine=engine,
+                progress=progress,
+            )
+        return compare_cohort(config, prepared, out, unlabelled=unlabelled, records=records, engine=engine, jobs=jobs)
 
 
 def compare_cohort(
@@ -75,11 +87,12 @@ def compare_cohort(
     out: Path,
     *,
     unlabelled: int = 0,
+    records: Sequence[ScanRecord] | None = None,
     engine: Engine = "loky",
     jobs: int = -1,
 ) -> tuple[Findings, list[Outcome]]:
-    """`run_benchmark` of a cohort that is prepared; `unlabelled` counts what it left out."""
-    study, fold_names, left_out, warnings = plan_study(config, prepared)
+    """`run_benchmark` of a prepared cohort; `unlabelled` counts what it left out, `records` are of its cases' scans."""
+    study, fold_names, left_out, warnings = plan_study(config, prepared, records)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.yaml", yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False))
     write_text(out / "environment.json", json.dumps(environment(), indent=2))
@@ -142,6 +155,7 @@ def compare_parts(
         (*missing, *warnings, *untold),
         unlabelled,
         seconds,
+        study.checked,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 
 from genomic_vit.config import UserError
 from genomic_vit.data.prepare import Prepared
+from genomic_vit.data.scan_record import ScanRecord
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, TableArm, needs_outline
 from genomic_vit.evaluation.covariates import check_covariates
 from genomic_vit.evaluation.features import covariate_table, radiomics, size
@@ -35,6 +37,7 @@ class Study:
         folds: fold of each case, (case).
         tables: features of the arms without a network, by name.
         digest: of cases, labels, folds and pixels.
+        checked: what was looked for across folds and not found, in words.
     """
 
     config: BenchmarkConfig
@@ -42,12 +45,13 @@ class Study:
     folds: np.ndarray
     tables: dict[str, pd.DataFrame]
     digest: str
+    checked: str = ""
 
 
 def plan_study(
-    config: BenchmarkConfig, prepared: Prepared
+    config: BenchmarkConfig, prepared: Prepared, records: Sequence[ScanRecord] | None = None
 ) -> tuple[Study, tuple[str, ...], list[tuple[str, str]], list[str]]:
-    """Folds, features and everything that can be refused before training.
+    """Folds, features and everything that can be refused before training; `records` are of the scan of each case.
 
     Returns:
         the study, what each fold holds out, (arm, reason) of arms that cannot be fed, warnings.
@@ -60,7 +64,7 @@ def plan_study(
         find_covariate(name, cohort.covariates, "benchmark")
     folds, fold_names = plan_folds(config, cohort)
     check_parts(config, cohort, folds, fold_names)
-    check_leaks(cohort, prepared.slabs, folds)
+    checked = check_leaks(cohort, prepared.slabs, folds, records)
     used = [c for c in cohort.covariates if c.name in (*config.clinical, *config.acquisition)]
     warnings = check_covariates(cohort, used, folds, config.run.seed)
     for condition in config.subgroups:
@@ -74,7 +78,8 @@ def plan_study(
         )
     tables, left_out = feed_arms(config, prepared)
     _check_fed(config, dict(left_out))
-    return Study(config, prepared, folds, tables, study_digest(prepared, folds)), fold_names, left_out, warnings
+    study = Study(config, prepared, folds, tables, study_digest(prepared, folds), checked)
+    return study, fold_names, left_out, warnings
 
 
 def feed_arms(config: BenchmarkConfig, prepared: Prepared) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str]]]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from genomic_vit import read_scan
 from genomic_vit.benchmark import main as benchmark
 from genomic_vit.cohort.folds import assign_folds
 from genomic_vit.cohort.manifest import Cohort, ManifestError
@@ -449,6 +450,7 @@ def test_the_command_compares_reports_and_keeps(manifest, tmp_path, capsys):
     assert "mutant, one row a patient" in said and "site" in said
     assert "the same CNN trained without heat (cnn)" in said
     page = (tmp_path / "out/report.html").read_text()
+    assert "Of 12 cases the scans were compared, whatever was outlined in them" in page
     assert "A rehearsal" in page and (tmp_path / "out/results.csv").is_file()
     assert not (tmp_path / "out/study.joblib").exists()
     assert benchmark([*given, "--jobs", "1", "--quick", "--reference", "cnn"]) == 0
@@ -473,6 +475,28 @@ def test_the_command_refuses_with_the_repair(text, change, message, manifest, tm
     assert benchmark([*given, *change]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_stops_at_a_scan_of_another_name_with_another_outline(manifest, tmp_path, capsys):
+    """Copies of a scan, outlined elsewhere; labels put them in the other fold than their original."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(manifest.parent, folder)
+    geometry = read_scan(folder / "s2.nii.gz").geometry
+    with (folder / "cases.csv").open("a", newline="") as file:
+        for number in range(3):
+            shutil.copy(folder / "s2.nii.gz", folder / f"copy{number}.nii.gz")
+            outline = np.zeros(geometry.shape, dtype=bool)
+            outline[number + 1 : number + 4, 2 + number : 6 + number, 9:13] = True
+            write_volume(Volume(outline, geometry), folder / f"moved{number}.nii.gz")
+            row = [f"copy{number}", f"Q{number}", f"copy{number}.nii.gz", f"moved{number}.nii.gz", number % 2, "A"]
+            csv.writer(file).writerow(row)
+    path = experiment(tmp_path, folder / "cases.csv")
+    given = [str(path), "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--jobs", "1"]
+    assert benchmark(given) == 2
+    said = capsys.readouterr().err
+    assert "leaks between folds; give such cases the same patient name, or remove all but one" in said
+    assert "scans of two names have the same pixels: " in said and "(patient 'Q" in said
+    assert not (tmp_path / "out" / "parts").exists()
 
 
 def test_several_targets_are_one_model_with_a_mean(tmp_path):

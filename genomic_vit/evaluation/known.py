@@ -63,9 +63,7 @@ def known_answers(
             f"Missing covariates ({'; '.join(gone) or 'none declared'}): the training part's median, or a category."
         ),
         "size": f"{len(cohort.cases)} cases of {patients} patients.",
-        "partitions": (
-            f"By patient: {split}. {learnt_from(config)} Checked across folds: patients, names, scans, pixels."
-        ),
+        "partitions": (f"By patient: {split}. {learnt_from(config)} Checked across folds: see flow of cases."),
         "software": f"genomic_vit {__version__}",
         "environment": "; ".join(f"{name} {value}" for name, value in environment.items()),
         "weights": _weights(config),

@@ -57,6 +57,7 @@ class Findings:
         warnings: what a reader must know first.
         unlabelled: cases of the manifest without any label.
         seconds: that all parts took together.
+        checked: what was looked for across folds and not found, in words.
     """
 
     config: BenchmarkConfig
@@ -69,6 +70,7 @@ class Findings:
     warnings: tuple[str, ...]
     unlabelled: int
     seconds: float
+    checked: str = ""
 
 
 def render_report(
@@ -113,6 +115,7 @@ def render_report(
         ],
         warnings=found.warnings,
         flow=_flow(found),
+        checked=found.checked,
         targets=cohort.targets,
         folds=describe_folds(cohort, found.folds, found.fold_names),
         cohort=describe_cohort(found.prepared),
