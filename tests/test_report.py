@@ -180,4 +180,5 @@ def test_the_table_of_heat_sets_chance_before_area():
     ]
     share = ["0.500", "0.400", "+0.100 (+0.050 to +0.150)", "+0.040 to +0.140", "+0.300 (+0.250 to +0.350)"]
     hits = ["0.800", "–", "–", "–", "+0.700 (+0.650 to +0.750)"]
-    assert heat_table(pd.DataFrame(rows)) == [["joint", *share, *hits]]
+    assert heat_table(pd.DataFrame(rows), "heat_in_lesion") == [["joint", *share]]
+    assert heat_table(pd.DataFrame(rows), "pointing_game") == [["joint", *hits]]

@@ -24,12 +24,13 @@ from genomic_vit.evaluation.known import known_answers, learnt_from
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.result_tables import (
-    arm_row,
+    answer_row,
     gap_text,
     heat_table,
     interval_text,
     macro_rows,
     net_benefit_rows,
+    ranking_row,
     ranking_text,
     rows_of,
     spread_text,
@@ -131,7 +132,7 @@ def render_report(
         left_out=found.left_out,
         learnt_from=learnt_from(config),
         subgroups=subgroup_rows(results, config.subgroups, cohort.targets, unit, config.reference),
-        heat=heat_table(results),
+        heat={what: heat_table(results, what) for what in ("heat_in_lesion", "pointing_game")},
         examples=[(caption, base64.b64encode(image.read_bytes()).decode()) for caption, image in examples],
         examples_arm=example_arm(found.config) or "",
         checklist=fill(known_answers(config, found.prepared, found.fold_names, environment)),
@@ -206,7 +207,8 @@ def _part(found: Findings, column: int) -> dict:
         "counts": f"{first['cases']:.0f} cases of {first['patients']:.0f} patients, {first['positive']:.0f} positive",
         "forest": _inline(forest_plot(auc, config.reference, within_folds=within)),
         "ranking": ranking_text(rows, found.fold_names),
-        "table": [arm_row(here, name, config.reference) for name in auc["arm"]],
+        "ranking_table": [ranking_row(here, name, config.reference) for name in auc["arm"]],
+        "answer_table": [answer_row(here, name) for name in auc["arm"]],
         "spread": spread_text(here, config.reference),
         "net_benefit": net_benefit_rows(here),
         "curves": _inline(curves(rows, {name: name for name in drawn[:CURVES]})),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,13 @@ from genomic_vit.evaluation.decision import TOLD, net_benefit_at
 from genomic_vit.evaluation.rows import Rows
 
 METRICS = (
-    "average_precision", "sensitivity", "specificity", "balanced_accuracy", "brier", "calibration_slope",
-    "calibration_intercept", "expected_calibration_error",
+    "sensitivity", "specificity", "balanced_accuracy", "brier", "calibration_slope", "calibration_intercept",
+    "expected_calibration_error",
 )  # fmt: skip
 
 
-def arm_row(here: pd.DataFrame, arm: str, reference: str) -> list[str]:
-    """(arm, AUC, AUC within folds, difference, p by Holm, p by permutation, METRICS, error by chance) of one arm.
+def ranking_row(here: pd.DataFrame, arm: str, reference: str) -> list[str]:
+    """(arm, AUC, AUC within folds, difference, p by Holm, p by permutation, AUPRC) of one arm.
 
     Where AUC is within folds already, the second is left out.
     """
@@ -31,6 +32,15 @@ def arm_row(here: pd.DataFrame, arm: str, reference: str) -> list[str]:
         gap_text(gap, arm, reference),
         _p(gap["p_holm"]) if gap is not None else "",
         _p(own.loc["auc"]["p"]),
+        _number(own.loc["average_precision"]["value"]),
+    ]
+
+
+def answer_row(here: pd.DataFrame, arm: str) -> list[str]:
+    """(arm, METRICS, calibration error by chance) of one arm."""
+    own = here[here["arm"] == arm].set_index("metric")
+    return [
+        arm,
         *(_number(own.loc[metric]["value"]) for metric in METRICS),
         interval_text(own.loc["expected_calibration_error_by_chance"]),
     ]
@@ -120,24 +130,23 @@ def withheld_text(here: pd.DataFrame) -> str:
     return f"withheld: {'; '.join(here[here['metric'] == 'withheld']['note'])}"
 
 
-def heat_table(results: pd.DataFrame) -> list[list[str]]:
-    """Rows of (arm, then for share in the lesion and pointing game each: value, chance, beyond it, the same of single
-    networks, beyond area).
-    """
+def heat_table(results: pd.DataFrame, what: Literal["heat_in_lesion", "pointing_game"]) -> list[list[str]]:
+    """Rows of (arm, value, chance, beyond it, the same of single networks, beyond area)."""
     here = results[results["target"] == "heat"]
     told = []
     for arm in dict.fromkeys(here["arm"]):
         own = here[here["arm"] == arm].set_index("metric")
-        row = [arm]
-        for what in ("heat_in_lesion", "pointing_game"):
-            row += [_number(own.loc[metric]["value"]) for metric in (what, f"{what}_by_chance")]
-            beyond, networks = own.loc[f"{what}_beyond_chance"], own.loc[f"{what}_beyond_chance_of_networks"]
-            known = beyond["patients"] > 0  # some patient has another in its fold
-            row += (
-                [difference_text(beyond), f"{networks['low']:+.3f} to {networks['high']:+.3f}"] if known else ["–"] * 2
-            )
-            row.append(difference_text(own.loc[f"{what}_beyond_area"]))
-        told.append(row)
+        beyond, networks = own.loc[f"{what}_beyond_chance"], own.loc[f"{what}_beyond_chance_of_networks"]
+        known = beyond["patients"] > 0  # some patient has another in its fold
+        told.append(
+            [
+                arm,
+                *(_number(own.loc[metric]["value"]) for metric in (what, f"{what}_by_chance")),
+                difference_text(beyond) if known else "–",
+                f"{networks['low']:+.3f} to {networks['high']:+.3f}" if known else "–",
+                difference_text(own.loc[f"{what}_beyond_area"]),
+            ]
+        )
     return told
 
 
@@ -151,8 +160,9 @@ def _counts(row: pd.Series) -> list[str]:
 
 
 def interval_text(row: pd.Series) -> str:
-    """value (low–high)."""
-    return f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
+    """value (low–high); `to` where a sign stands beside the dash."""
+    dash = " to " if row["low"] < 0 or row["high"] < 0 else "–"
+    return f"{row['value']:.3f} ({row['low']:.3f}{dash}{row['high']:.3f})"
 
 
 def difference_text(row: pd.Series) -> str:
