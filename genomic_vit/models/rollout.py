@@ -57,7 +57,7 @@ def attention_rollout(
         method: "streamed" works from q and k in blocks and never holds an n × n matrix; it needs maps and no discard.
             "dense" makes the matrices; needed for second derivatives. "auto" streams where it can.
         check: whether rows sum to one and nothing is NaN. True: every row of every layer. None: by the sums of the
-            result and of query rows, of the last layer and with max or min fusion of all, 0.4 ms; on a CPU outside of
+            result and of query rows, of the last layer and with max or min fusion of all; on a CPU outside of
             torch.compile only, since elsewhere looking at a value would make the device wait. False: not at all.
 
     Returns:
@@ -182,7 +182,7 @@ class Rollout(nn.Module):
         attention: Method = "auto",
     ) -> None:
         super().__init__()
-        check_residual(torch.tensor(residual))
+        check_residual([residual])
         self.residual = residual
         self.fusion, self.discard, self.start_layer, self.attention = fusion, discard, start_layer, attention
         self.logit = nn.Parameter(torch.full((depth,), residual).logit()) if learn_residual else None
@@ -221,12 +221,12 @@ def layer_shares(residual: Shares, depth: int, like: Tensor, check: bool = True)
     """
     if isinstance(residual, Tensor):
         if check:
-            check_residual(residual.detach())
+            check_residual(residual)
         shares = residual.to(like).expand(depth) if residual.ndim == 0 else residual.to(like)
         shares = shares.unbind()
     else:
         shares = list(residual) if isinstance(residual, Sequence) else [residual] * depth
-        check_residual(torch.tensor(shares))
+        check_residual(shares)
     if len(shares) != depth:
         raise ValueError(f"attention_rollout: residual has {len(shares)} shares for {depth} layers; pass one a layer")
     return shares

@@ -51,13 +51,15 @@ def check_call(
     _check_method(method, discard, layers)
 
 
-def check_residual(shares: Tensor) -> None:
-    """Raise ValueError where a share is not in (0, 1); on a CPU, outside of torch.compile."""
-    if shares.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    wrong = shares[~((shares > 0) & (shares < 1))]
-    if len(wrong):
-        raise _wrong(f"residual is {wrong[0].item()}; it must be between 0 and 1")
+def check_residual(shares: Sequence[float] | Tensor) -> None:
+    """Raise ValueError where a share is not in (0, 1); tensors on a CPU, outside of torch.compile."""
+    if isinstance(shares, Tensor):
+        if shares.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        shares = shares.detach().flatten().tolist()
+    for share in shares:
+        if not 0 < share < 1:
+            raise _wrong(f"residual is {share}; it must be between 0 and 1")
 
 
 def check_result(row: Tensor, layers: Sequence[AttentionMap | Tensor], query: str | int, fusion: str) -> None:
@@ -66,12 +68,11 @@ def check_result(row: Tensor, layers: Sequence[AttentionMap | Tensor], query: st
     Rows that sum to one make a rollout that sums to one, so with mean fusion a sum (b) tells of all layers; of the last
     one the query's own row is looked at besides. Max and min divide by the sums, so there it is that row of each layer.
     """
-    right = (row.detach().sum(-1) - 1).abs().max() <= _tolerance(layers) * len(layers)  # false for NaN too
+    right = _sums_to_one(row, _tolerance(layers) * len(layers))
     token = 0 if query == "mean" else query
-    looked_at = [layer for layer in (layers[-1:] if fusion == "mean" else layers) if isinstance(layer, Tensor)]
-    if looked_at and right:
-        seen = torch.cat([layer.detach()[:, :, token] for layer in looked_at], dim=1)  # (b h n)
-        right = (seen.float().sum(-1) - 1).abs().max() <= _tolerance(looked_at)
+    for layer in layers[-1:] if fusion == "mean" else layers:
+        if isinstance(layer, Tensor):
+            right = right and _sums_to_one(layer[:, :, token].float(), TOLERANCE[layer.dtype])
     if not right:
         check_values(layers)
 
@@ -123,6 +124,11 @@ def _check_method(method: str, discard: float, layers: Sequence[AttentionMap | T
         raise _wrong(
             "method is 'streamed', but matrices were given; pass AttentionMaps, which hold q and k, or 'dense'"
         )
+
+
+def _sums_to_one(rows: Tensor, tolerance: float) -> bool:
+    """Of all rows along the last axis; false for NaN too. In Python, as each of torch's small operations costs more."""
+    return all(abs(total - 1) <= tolerance for total in rows.detach().sum(-1).flatten().tolist())
 
 
 def _tolerance(layers: Sequence[AttentionMap | Tensor]) -> float:
