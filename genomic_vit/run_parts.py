@@ -34,6 +34,14 @@ def run_parts(study: Study, parts: Sequence[Part], out: Path, engine: Engine, jo
     left = [part for part in parts if not is_done(out, study, part)]
     if len(left) < len(parts):
         log.info("%d of %d parts are kept from before", len(parts) - len(left), len(parts))
+    older = [part for part in left if (part.folder(out) / "done.json").is_file()]
+    if older:
+        log.warning(
+            "%d parts in %s were made with other settings or data, and are replaced one by one; to keep them, stop now "
+            "and give another --out",
+            len(older),
+            out,
+        )
     untold = [part for part in parts if part not in left and lacks_heat(out, part)]
     if untold:
         log.info("%d of them do not tell where the heat lies: asked again, nothing of them is trained", len(untold))

@@ -169,6 +169,7 @@ def test_finished_parts_are_kept_and_others_are_run(ran, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         found, failed = compare_cohort(more, PREPARED, out, jobs=1)
     assert not failed and "8 of 12 parts are kept from before" in caplog.text
+    assert f"2 parts in {out} were made with other settings or data, and are replaced one by one" in caplog.text
     again = {path for path in times if path.stat().st_mtime_ns != times[path]}
     assert {path.parent.parent.name for path in again} == {"clinical"}
     assert "site" in {arm.arm for arm in found.arms}

@@ -67,11 +67,8 @@ def tokens(vit: ViT, checkpoint: Checkpoint, where: str) -> tuple[dict[str, Tens
     if "positions" in found:
         all_rows, cls_row = len(given), int("cls" in found)  # DeiT embeds all; others CLS alone, none, or all
         choices = (all_rows, cls_row, 0) if "distilled" in found else (cls_row, 0, all_rows)
-        if checkpoint.naming == OURS.name:  # patches alone have positions there, and grids need not be square
-            choices = (0,)
-        rows, grid = split_positions(
-            found["positions"], choices, vit.patch_grid, where, ours_first=checkpoint.naming == OURS.name
-        )
+        own = checkpoint.naming == OURS.name  # patches alone have positions there, and grids need not be square
+        rows, grid = split_positions(found["positions"], (0,) if own else choices, vit.patch_grid, where, own)
         if len(rows):
             given = given + F.pad(rows, (0, 0, 0, len(given) - len(rows)))
         taken["position"] = resample_positions(found["positions"][len(rows) :], grid, vit.patch_grid)
