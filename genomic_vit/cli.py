@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from genomic_vit.config import ConfigError, RunConfig, UserError, check_keys, from_tree
 
@@ -47,6 +50,22 @@ def run_command(command: Callable[[], None]) -> int:
         print(f"error: {problem}. Check that the place exists, is writable and has room.", file=sys.stderr)
         return REFUSED
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; one that trained with others ends before Python takes itself apart.
+
+    A thread of gloo may still be freeing what it last summed, and one that frees a tensor while Python goes down aborts
+    the process (torch 2.13; DDP and FSDP keep those threads alive after `destroy_process_group`). What is registered at
+    exit is done, and what was written is flushed.
+    """
+    distributed = sys.modules.get("torch.distributed")  # a process that never imported it trained with nobody
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from genomic_vit.cli import parse, progress_bar, run_command, run_config_parser
+from genomic_vit.cli import leave, parse, progress_bar, run_command, run_config_parser
 from genomic_vit.config import ConfigError, RunConfig
 
 USAGE = """python -m genomic_vit.train --mode joint|staged [--config FILE] [--data MANIFEST.csv] [--target NAME[,NAME]]
@@ -92,4 +92,4 @@ def _unfinished(runs: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

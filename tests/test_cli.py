@@ -1,7 +1,10 @@
 """Messages that all commands share name options as train has them; every command that shows them takes those."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -51,3 +54,28 @@ def test_train_s_seed_is_not_guessed_to_be_one_of_the_benchmark_s_two():
     parser = run_config_parser("", "", BenchmarkConfig, "benchmark")
     with pytest.raises(ConfigError, match=r"^unknown option --seed; did you mean --seeds\?$"):
         parse(parser, ["--seed", "3"], BenchmarkConfig)
+
+
+@pytest.mark.parametrize(("trained_with_others", "last_words"), [(True, ""), (False, "taken apart")])
+def test_a_process_of_many_leaves_before_python_takes_itself_apart(trained_with_others, last_words):
+    """What is taken apart then may be in the hands of a thread of gloo, and torch aborts the process."""
+    script = """
+        import atexit, os
+        from genomic_vit.cli import leave
+        class Kept:
+            def __del__(self, write=os.write):
+                write(1, b"taken apart")
+        kept = Kept()
+        atexit.register(print, "at exit")
+        """
+    if trained_with_others:
+        script += """
+        import torch.distributed as dist
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        """
+    script += """
+        print("not flushed yet")
+        leave(3)
+        """
+    done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (3, f"not flushed yet\nat exit\n{last_words}", "")

@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import fsdp as lightning_fsdp
 from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
 from torch.distributed.fsdp.api import FullOptimStateDictConfig
 
+from genomic_vit.cli import leave
 from genomic_vit.config import SlabConfig, from_tree
 from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
@@ -90,7 +91,7 @@ def one_of_two(rank, port):
     )  # fmt: skip
     torch.testing.assert_close(found, wanted[mine], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ranks.total(piece), norm, rtol=1e-4, atol=0)
-    dist.destroy_process_group()
+    leave(0)
 
 
 def test_a_sharded_step_decays_and_clips_as_a_whole_one():
@@ -151,7 +152,7 @@ def fit_of_two(rank, port, folder):
     again = fitted(folder / "stopped", Processes(WORLD, 1, "fsdp"))
     for name, value in state.items():
         assert torch.equal(again[name], value), name
-    dist.destroy_process_group()
+    leave(0)
 
 
 def losses(run):

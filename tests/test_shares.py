@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from genomic_vit.cli import leave
 from genomic_vit.config import AugmentConfig, from_tree
 from genomic_vit.data.augment import augment
 from genomic_vit.data.shares import Share, SharedBatches, share_of
@@ -171,7 +172,7 @@ def one_of_two(rank, port):
         for attention in ("auto", "dense"):
             stepped(shares[rank], attention)
     assert ranks.gathered(rank) == [0, 1]
-    dist.destroy_process_group()
+    leave(0)
 
 
 def test_two_processes_with_uneven_or_empty_shares_are_as_one():
