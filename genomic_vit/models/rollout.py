@@ -19,7 +19,7 @@ from genomic_vit.models.streamed import Fusion, fuse_heads, share_out, streamed_
 Method = Literal["auto", "dense", "streamed"]
 Layer = AttentionMap | Float[Tensor, "b h n n"]
 Shares = float | Sequence[float] | Float[Tensor, ""] | Float[Tensor, " l"]
-ROOM_BYTES = 2**21  # of a sum over heads on a CPU: it should be read again from cache
+ROOM_BYTES = 2**22  # of a sum over heads on a CPU: it should be read again from cache
 
 
 def attention_rollout(
