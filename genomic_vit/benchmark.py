@@ -34,11 +34,11 @@ def benchmark(argv: list[str]) -> None:
     options = parser.instantiate(parse(parser, argv, BenchmarkConfig))
     config = BenchmarkConfig(**{name: getattr(options, name) for name in BenchmarkConfig.__dataclass_fields__})
 
+    from genomic_vit.comparison.files import write_report
+    from genomic_vit.comparison.study import BenchmarkError
     from genomic_vit.data.cache import cache_folder
     from genomic_vit.evaluation.report import print_table
     from genomic_vit.run_benchmark import run_benchmark
-    from genomic_vit.run_report import write_report
-    from genomic_vit.study import BenchmarkError
 
     out = Path(options.out)
     found, failed = run_benchmark(

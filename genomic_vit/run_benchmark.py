@@ -14,6 +14,11 @@ import pandas as pd
 import yaml
 
 from genomic_vit.cohort.manifest import read_manifest
+from genomic_vit.comparison.files import write_predictions
+from genomic_vit.comparison.part import STUDY, Outcome, is_done
+from genomic_vit.comparison.part_heat import heat_results
+from genomic_vit.comparison.parts import list_parts, run_parts
+from genomic_vit.comparison.study import BenchmarkError, Study, plan_study
 from genomic_vit.data.case import Reading
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.data.scan_record import ScanRecord, scan_records
@@ -24,11 +29,6 @@ from genomic_vit.evaluation.out_of_fold import OutOfFold, collect
 from genomic_vit.evaluation.plan import BenchmarkConfig, members
 from genomic_vit.evaluation.report import Findings
 from genomic_vit.run import Bar, phantom_manifest, prepare_cohort
-from genomic_vit.run_heat import heat_results
-from genomic_vit.run_part import STUDY, Outcome, is_done
-from genomic_vit.run_parts import list_parts, run_parts
-from genomic_vit.run_report import write_predictions
-from genomic_vit.study import BenchmarkError, Study, plan_study
 from genomic_vit.training.lock import locked, no_room_said
 from genomic_vit.training.machine import best_device, check_arithmetic
 from genomic_vit.training.run_folder import environment

@@ -10,6 +10,7 @@ from genomic_vit.cohort.manifest import Case, Cohort
 from genomic_vit.config import from_tree
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.data.slab import Slab
+from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.imaging.geometry import Geometry
 
 TILE_PX = 16
@@ -72,3 +73,25 @@ def bright_slab(generator, contrast_hu):
     hu[ball] += 400 + contrast_hu
     geometry = Geometry(shape, np.array([1.0, 1.0, 1.0]), np.zeros(3), np.eye(3))
     return SlabInMemory(hu.astype(np.float32), ball, geometry, float(2 * radius))
+
+
+def with_covariates(patients=20, lesions=2):
+    """A cohort with an age, a kernel, and two lesions a patient."""
+    cases = patients * lesions
+    age = np.repeat(np.random.default_rng(3).normal(60, 9, patients), lesions)
+    kernel = np.repeat(np.array(["B30f", "B50f"] * (patients // 2)), lesions).tolist()
+    assert len(age) == cases
+    return bright_cohort(patients, lesions, covariates=(number("age", age), category("kernel", kernel)))
+
+
+ARMS = ("joint", "cnn", "heat-zero", "swap-zero", "swap-shuffled", "clinical", "size")
+PREPARED = with_covariates()
+CONFIG = BenchmarkConfig(
+    run=small_run(),
+    arms=ARMS,
+    folds=2,
+    clinical=("age",),
+    acquisition=("kernel",),
+    subgroups=("kernel=B30f",),
+    minimum=8,
+)

@@ -18,3 +18,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is not at {folder}; set GENOMIC_VIT_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """A small comparison with arms of every kind, run once: what it found, and the folder it is in."""
+    from genomic_vit.run_benchmark import compare_cohort  # after the hook above
+    from tests.benchmark_cohort import CONFIG, PREPARED
+
+    out = tmp_path_factory.mktemp("benchmark")
+    found, failed = compare_cohort(CONFIG, PREPARED, out, unlabelled=2, jobs=1)
+    assert not failed
+    return found, out

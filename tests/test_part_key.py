@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from genomic_vit.comparison.part import Part
+from genomic_vit.comparison.part_key import ELSEWHERE, LEARNING
+from genomic_vit.comparison.study import plan_study
 from genomic_vit.config import RunConfig
 from genomic_vit.evaluation.arms import ARMS, SwapArm
 from genomic_vit.evaluation.plan import BenchmarkConfig
-from genomic_vit.part_key import ELSEWHERE, LEARNING
-from genomic_vit.run_part import Part
-from genomic_vit.study import plan_study
 from tests.benchmark_cohort import RUN, bright_cohort, category, number, small_run
 
 AGE, KERNEL = number("age", np.arange(24.0)), category("kernel", ["B30f", "B50f"] * 12)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from genomic_vit.comparison.part import HEAT, STUDY, Outcome, Part, arm_config, load_study, part_split, write_heat
+from genomic_vit.comparison.study import BenchmarkError, Study
 from genomic_vit.evaluation.arms import ARMS, Arm, NetworkArm
 from genomic_vit.evaluation.faithfulness import COLUMNS, heat_rows
 from genomic_vit.evaluation.inference import case_heats
-from genomic_vit.run_part import HEAT, STUDY, Outcome, Part, arm_config, load_study, part_split, write_heat
-from genomic_vit.study import BenchmarkError, Study
 from genomic_vit.training.machine import best_device
 from genomic_vit.training.run_folder import RunFolder
 from genomic_vit.training.whole import write_text

@@ -19,6 +19,8 @@ import torch
 import yaml
 
 from genomic_vit.cohort.folds import Split, hold_out
+from genomic_vit.comparison.part_key import part_key
+from genomic_vit.comparison.study import Study
 from genomic_vit.config import RunConfig
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm, TableArm
 from genomic_vit.evaluation.baselines import fit_and_score
@@ -30,8 +32,6 @@ from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.heat_sources import HEAT_SOURCES
 from genomic_vit.models.pretrained import load_pretrained
-from genomic_vit.part_key import part_key
-from genomic_vit.study import Study
 from genomic_vit.training.fit import fit
 from genomic_vit.training.machine import best_device
 from genomic_vit.training.run_folder import RunFolder, to_tree

@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from genomic_vit import __version__
+from genomic_vit.comparison.study import Study
 from genomic_vit.config import RunConfig
 from genomic_vit.evaluation.arms import ARMS, Arm, NetworkArm, SwapArm, TableArm
-from genomic_vit.study import Study
 from genomic_vit.training.run_folder import to_tree
 
 FORMAT = 2  # raise it when a part's numbers would change for a reason that its key does not hold

@@ -12,11 +12,11 @@ import joblib
 import numpy as np
 import torch
 
+from genomic_vit.comparison.part import Outcome, Part, is_done, run_part
+from genomic_vit.comparison.part_heat import lacks_heat, run_heat
+from genomic_vit.comparison.study import Study
 from genomic_vit.data.workers import Engine, Lost, run_each
 from genomic_vit.evaluation.arms import ARMS, SwapArm, TableArm, trained_for
-from genomic_vit.run_heat import lacks_heat, run_heat
-from genomic_vit.run_part import Outcome, Part, is_done, run_part
-from genomic_vit.study import Study
 
 COST = {"staged": 1.2, "vit": 0.4, "cnn": 0.5}  # of a mode's part, in the time of joint; only for the time left
 log = logging.getLogger(__name__)

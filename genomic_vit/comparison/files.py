@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from genomic_vit.comparison.part import Part
 from genomic_vit.evaluation.inference import slab_heat
 from genomic_vit.evaluation.overlay import draw_overlay
 from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, render_report
-from genomic_vit.run_part import Part
 from genomic_vit.training.machine import best_device
 from genomic_vit.training.run_folder import RunError, RunFolder
 from genomic_vit.training.whole import write_text
