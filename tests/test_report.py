@@ -106,6 +106,17 @@ def test_every_item_of_the_checklist_is_filled_or_the_authors():
     assert {"20", "21", "33", "35", "36"} <= told
 
 
+def test_the_checklist_names_the_replaced_heats_that_were_compared():
+    config = BenchmarkConfig(arms=("joint", "heat-zero", "swap-lesion"))
+    for arms, expected in (
+        (None, "heat-zero, swap-lesion"),
+        (["heat-zero"], "heat-zero"),
+        ([], "not in this comparison"),
+    ):
+        known = known_answers(config, bright_cohort(6), ("a", "b"), {}, arms)
+        assert known["explanation"].endswith(f"heat replaced: {expected}.")
+
+
 def test_a_target_that_is_withheld_is_said_so_and_stops_no_report(tmp_path):
     """Of two targets one has positives alone: its numbers are not given, those of the other are."""
     prepared = bright_cohort(12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,13 @@ def _weights(config: BenchmarkConfig) -> str:
 
 
 def known_answers(
-    config: BenchmarkConfig, prepared: Prepared, fold_names: tuple[str, ...], environment: Mapping[str, str]
+    config: BenchmarkConfig,
+    prepared: Prepared,
+    fold_names: tuple[str, ...],
+    environment: Mapping[str, str],
+    arms: Sequence[str] | None = None,
 ) -> dict[str, str]:
-    """Name → text for the {names} of `checklist.ITEMS`."""
+    """Name → text for the {names} of `checklist.ITEMS`; `arms` are those that were compared, None for all asked for."""
     cohort, slab, view, training = prepared.cohort, config.run.slab, config.run.view, config.run.training
     missing = [
         f"{name}: {int(np.isnan(column).sum())}" for name, column in zip(cohort.targets, cohort.labels.T, strict=True)
@@ -49,7 +53,7 @@ def known_answers(
         if config.site
         else f"{len(fold_names)} folds, stratified by target"
     )
-    heat = [name for name in config.arms if name.startswith(("heat-", "swap-"))]
+    heat = [name for name in (config.arms if arms is None else arms) if name.startswith(("heat-", "swap-"))]
     return {
         "preparation": (
             f"Slices around the lesion, {slab.tile_px} × {slab.tile_px} pixels of at least "

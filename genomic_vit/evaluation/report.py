@@ -135,7 +135,9 @@ def render_report(
         heat={what: heat_table(results, what) for what in ("heat_in_lesion", "pointing_game")},
         examples=[(caption, base64.b64encode(image.read_bytes()).decode()) for caption, image in examples],
         examples_arm=example_arm(found.config) or "",
-        checklist=fill(known_answers(config, found.prepared, found.fold_names, environment)),
+        checklist=fill(
+            known_answers(config, found.prepared, found.fold_names, environment, [a.arm for a in found.arms])
+        ),
         spent=f"{found.seconds / 60:.1f} min",
         environment="\n".join(f"{name}: {value}" for name, value in environment.items()),
         settings=settings,

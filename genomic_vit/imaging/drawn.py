@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ ON_GRID = 0.01  # voxels by which two grids may miss one another and still be ta
 def readable(path: Path) -> Iterator[None]:
     """Turn the many kinds of error that readers of DICOM raise into a LesionError that names the file."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's words on bad values may quote them
+            yield
     except UserError:
         raise
     except Exception as cause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -63,8 +64,10 @@ def _dicom_kind(path: Path) -> tuple[Kind | None, str]:
     from pydicom.uid import UID
 
     try:
-        head = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-        uid = UID(str(head.get("SOPClassUID", "")))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's words on bad values may quote them
+            head = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+            uid = UID(str(head.get("SOPClassUID", "")))
     except InvalidDicomError:
         return None, "no format known here"
     except Exception as cause:  # a damaged file raises many kinds
