@@ -22,8 +22,10 @@ from genomic_vit.models.genomic_vit import GenomicViT
 from genomic_vit.run import Bar, prepare_cohort, read_as
 from genomic_vit.training.machine import best_device
 from genomic_vit.training.run_folder import RunError, RunFolder, write_predictions
+from genomic_vit.training.split_file import met_before
 from genomic_vit.training.whole import write_text
 
+LEARNT = ("train", "validation")
 log = logging.getLogger(__name__)
 
 
@@ -43,6 +45,8 @@ def evaluate_run(
     bar: Bar | None = None,
 ) -> dict:
     """Score a run's model on another cohort; writes predictions.csv, metrics.json, excluded.csv into `out`.
+
+    Cases that the run was trained with are told by their voxels, and patients by their names: a warning says so.
 
     Args:
         run: run folder.
@@ -74,11 +78,35 @@ def evaluate_run(
     prepared = prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
     probability, metrics = evaluate_cohort(model, prepared, config, place)
     out.mkdir(parents=True, exist_ok=True)
-    outside = np.full(len(probability), "external")
-    write_predictions(out / "predictions.csv", prepared.cohort, probability, np.full(len(probability), ""), outside)
+    parts = _met(folder, prepared)
+    write_predictions(out / "predictions.csv", prepared.cohort, probability, np.full(len(probability), ""), parts)
     prepared.write_excluded(out)
     write_text(out / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
+
+
+def _met(folder: RunFolder, prepared: Prepared) -> np.ndarray:
+    """The part of the run that each case is in, said aloud where it is none to be tested by."""
+    if not folder.split.is_file():
+        return np.full(len(prepared.slabs), "external")
+    parts, patients = met_before(folder.split, prepared)
+    learnt = [case.case for case, part in zip(prepared.cohort.cases, parts, strict=True) if part in LEARNT]
+    if learnt:
+        log.warning(
+            "%d of %d cases, such as %s, are the scans and lesions that this run was trained with: the numbers are no "
+            "test of it. Leave out the cases that predictions.csv calls train or validation.",
+            len(learnt),
+            len(parts),
+            learnt[0],
+        )
+    elif patients:
+        log.warning(
+            "%d patients, such as %s, have the names of patients that this run was trained with. If they are the same "
+            "people the numbers are too good; leave those out.",
+            len(patients),
+            patients[0],
+        )
+    return np.array(parts)
 
 
 def evaluate_cohort(

@@ -110,11 +110,39 @@ def test_predict_explains_each_target_and_says_what_the_heat_is_made_of(run, coh
     assert "rows differ by at most" in caplog.text and "whole rollout: contrast" in caplog.text
 
 
-def test_evaluate_scores_another_cohort(run, cohort, tmp_path):
+def test_evaluate_scores_another_cohort_and_tells_the_run_s_own_by_their_voxels(run, cohort, tmp_path, caplog):
     given = [str(run), "--data", str(cohort), "--out", str(tmp_path / "out"), "--jobs", "1"]
     assert evaluate([*given, "--cache", str(tmp_path)]) == 0
-    assert len(list(csv.DictReader((tmp_path / "out/predictions.csv").open()))) == 24
+    parts = {row["case"]: row["part"] for row in csv.DictReader((tmp_path / "out/predictions.csv").open())}
+    assert parts == {row["case"]: row["part"] for row in csv.DictReader((run / "split.csv").open())}
+    learnt = sum(part != "test" for part in parts.values())
+    assert 0 < learnt < len(parts) == 24
+    assert f"{learnt} of 24 cases, such as " in caplog.text and "the numbers are no test of it" in caplog.text
     assert evaluate([*given, "--cache", str(tmp_path)]) == 2
+
+
+def test_evaluate_names_patients_called_as_those_that_the_run_learnt_from(run, cohort, tmp_path, caplog):
+    split = {row["case"]: row for row in csv.DictReader((run / "split.csv").open())}
+    learnt = next(row["patient"] for row in split.values() if row["part"] == "train")
+    rows = [row for row in csv.DictReader(cohort.open()) if split[row["case"]]["part"] == "test"]
+    for row in rows:
+        row["scan"], row["lesion"] = str(cohort.parent / row["scan"]), str(cohort.parent / row["lesion"])
+
+    def evaluated(name):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        given = ["--data", str(tmp_path / f"{name}.csv"), "--out", str(tmp_path / name), "--jobs", "1"]
+        caplog.clear()
+        assert evaluate([str(run), *given, "--cache", str(tmp_path)]) == 0
+        return caplog.text
+
+    assert "trained with" not in evaluated("held_out")  # what it never learnt from
+    rows[0]["patient"] = learnt
+    said = evaluated("alike")
+    assert f"1 patients, such as {learnt}, have the names of patients that this run was trained with" in said
+    assert "no test of it" not in said
 
 
 def test_a_finished_run_is_not_overwritten_unasked(run, given, capsys):

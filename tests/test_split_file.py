@@ -1,6 +1,7 @@
 """split.csv, and what it says when a run is to go on with another cohort."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from genomic_vit.cohort.folds import Split
 from genomic_vit.config import SlabConfig
 from genomic_vit.data.case import Reading
 from genomic_vit.data.prepare import Prepared, prepare
-from genomic_vit.training.split_file import CohortError, check_split, write_split
+from genomic_vit.training.split_file import CohortError, check_split, met_before, write_split
 from tests.scans import chest
 from tests.test_prepare import GEOMETRY, cohort_of
 
@@ -111,3 +112,20 @@ def test_a_split_of_an_older_version_is_compared_as_far_as_it_goes(prepared, fil
     check_split(file, with_label(prepared, 2, 1), SPLIT)
     with pytest.raises(CohortError, match="another patient"):
         check_split(file, with_case(prepared, 0, patient="Q"), SPLIT)
+
+
+def test_cases_met_before_are_told_by_voxels_and_patients_by_name(prepared, tmp_path):
+    began, file = ["train", "train", "test", "train", "validation", "test"], tmp_path / "split.csv"
+    people = [case.patient for case in prepared.cohort.cases]
+    whole = replace(prepared, slabs=[SimpleNamespace(checksum=f"sum {i}") for i in range(6)])
+    write_split(file, whole, SPLIT)
+    order = [5, 0, 4, 2]
+    assert met_before(file, taken(whole, order)) == ([began[i] for i in order], sorted([people[0], people[4]]))
+    assert met_before(file, taken(whole, [2, 5])) == (["test", "test"], [])
+    renamed = with_case(taken(whole, [0]), 0, case="other", patient="somebody")
+    assert met_before(file, renamed) == (["train"], [])
+    others = replace(taken(whole, [1]), slabs=[SimpleNamespace(checksum="another")])
+    assert met_before(file, others) == (["external"], [people[1]])
+    rows = [line.rsplit(",", 1)[0] for line in file.read_text().splitlines()]
+    file.write_text("\n".join(rows) + "\n")  # as older runs have it
+    assert met_before(file, taken(whole, [0])) == (["external"], [people[0]])

@@ -61,6 +61,21 @@ def check_split(path: Path, prepared: Prepared, split: Split) -> None:
         )
 
 
+def met_before(path: Path, prepared: Prepared) -> tuple[list[str], list[str]]:
+    """Where the run of a split.csv has met the cases of a cohort.
+
+    Returns:
+        for each case the part in which the run has a slab of the same voxels, "external" where in none; and the
+        patients whose names are those of patients that it learnt from or chose its weights by.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    part_of = {row[SLAB]: row["part"] for row in rows if row.get(SLAB)}  # older files hold no slab
+    learnt = {row["patient"] for row in rows if row["part"] != "test"}
+    parts = [part_of.get(slab.checksum, "external") for slab in prepared.slabs]
+    return parts, sorted(learnt & {case.patient for case in prepared.cohort.cases})
+
+
 def _rows(prepared: Prepared, split: Split) -> list[dict[str, str]]:
     cohort = prepared.cohort
     part = {index: name for name in ("train", "validation", "test") for index in getattr(split, name)}
