@@ -16,6 +16,7 @@ from genomic_vit.cohort.phantom import make_phantom
 from genomic_vit.config import PhantomConfig, RunConfig
 from genomic_vit.data.case import Reading
 from genomic_vit.data.prepare import Prepared, prepare
+from genomic_vit.data.scan_record import ScanRecord, scan_records
 from genomic_vit.data.workers import Engine
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -50,6 +51,22 @@ def prepare_cohort(
             jobs=jobs,
             engine=engine,
             progress=progress,
+        )
+
+
+def record_scans(
+    config: RunConfig,
+    prepared: Prepared,
+    cache: Path,
+    *,
+    jobs: int = -1,
+    engine: Engine = "loky",
+    bar: Bar | None = None,
+) -> list[ScanRecord]:
+    """What tells the scans of a prepared cohort apart, one a case, for the leakage guard."""
+    with _bar(bar, "comparing scans") as progress:
+        return scan_records(
+            prepared.cohort.cases, Reading.of(config), cache / "slabs", jobs=jobs, engine=engine, progress=progress
         )
 
 

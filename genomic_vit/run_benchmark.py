@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import joblib
@@ -19,16 +18,15 @@ from genomic_vit.comparison.part import STUDY, Outcome, is_done
 from genomic_vit.comparison.part_heat import heat_results
 from genomic_vit.comparison.parts import list_parts, run_parts
 from genomic_vit.comparison.study import BenchmarkError, Study, plan_study
-from genomic_vit.data.case import Reading
 from genomic_vit.data.prepare import Prepared
-from genomic_vit.data.scan_record import ScanRecord, scan_records
+from genomic_vit.data.scan_record import ScanRecord
 from genomic_vit.data.workers import Engine
 from genomic_vit.evaluation.arms import ARMS, trained_for
 from genomic_vit.evaluation.comparison import compare
 from genomic_vit.evaluation.out_of_fold import OutOfFold, collect
 from genomic_vit.evaluation.plan import BenchmarkConfig, members
 from genomic_vit.evaluation.report import Findings
-from genomic_vit.run import Bar, phantom_manifest, prepare_cohort
+from genomic_vit.run import Bar, phantom_manifest, prepare_cohort, record_scans
 from genomic_vit.training.lock import locked, no_room_said
 from genomic_vit.training.machine import best_device, check_arithmetic
 from genomic_vit.training.run_folder import environment
@@ -69,15 +67,7 @@ def run_benchmark(
         listed = len(read_manifest(config.run.data or phantom_manifest(config.run.phantom, cache), ()).cases)
         used = round(sum(1 / slab.siblings for slab in prepared.slabs))  # rows: one may have given several cases
         unlabelled = listed - used - len(prepared.excluded)
-        with bar("comparing scans") if bar else nullcontext() as progress:
-            records = scan_records(
-                prepared.cohort.cases,
-                Reading.of(config.run),
-                cache / "slabs",
-                jobs=jobs,
-                engine=engine,
-                progress=progress,
-            )
+        records = record_scans(config.run, prepared, cache, jobs=jobs, engine=engine, bar=bar)
         return compare_cohort(config, prepared, out, unlabelled=unlabelled, records=records, engine=engine, jobs=jobs)
 
 

@@ -18,11 +18,13 @@ from genomic_vit.cohort.folds import Split, split_cohort
 from genomic_vit.config import RunConfig
 from genomic_vit.data.cache import cache_folder
 from genomic_vit.data.prepare import Prepared
+from genomic_vit.data.scan_record import ScanRecord
 from genomic_vit.data.workers import Engine
 from genomic_vit.evaluation.inference import case_probabilities
+from genomic_vit.evaluation.leakage import LeakError, check_leaks
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport, load_pretrained
-from genomic_vit.run import Bar, prepare_cohort
+from genomic_vit.run import Bar, prepare_cohort, record_scans
 from genomic_vit.run_evaluation import evaluate_cohort
 from genomic_vit.training.checkpoints import can_continue
 from genomic_vit.training.fit import fit
@@ -100,12 +102,19 @@ def train_run(
     check_arithmetic(config.training, best_device(config.device))
     together = Together(processes, config.device)
 
+    place = cache or cache_folder()
+
     def prepared_cohort() -> Prepared:
-        return prepare_cohort(config, cache or cache_folder(), skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
+        return prepare_cohort(config, place, skip_bad=skip_bad, jobs=jobs, engine=engine, bar=bar)
+
+    def records(prepared: Prepared) -> list[ScanRecord]:
+        return record_scans(config, prepared, place, jobs=jobs, engine=engine, bar=bar)
 
     shown = [StageProgressBar(leave=False)] if bar else []
     with ExitStack() as held:
-        begin = partial(_begin, config, RunFolder(out), prepared_cohort, held, resume=resume, overwrite=overwrite)
+        begin = partial(
+            _begin, config, RunFolder(out), prepared_cohort, records, held, resume=resume, overwrite=overwrite
+        )
         begun = together.once(begin)
         if isinstance(begun, RunResult):
             return begun if together.first else None
@@ -126,6 +135,7 @@ def _begin(
     config: RunConfig,
     folder: RunFolder,
     prepared_cohort: Callable[[], Prepared],
+    records: Callable[[Prepared], list[ScanRecord]],
     held: ExitStack,
     *,
     resume: bool,
@@ -152,8 +162,19 @@ def _begin(
         check_split(folder.split, prepared, split)
         folder.compare_environment()
     else:
+        _say_leaks(prepared, split, records(prepared))
         folder.start(config, prepared, split, pretrained)
     return folder, prepared, split, model
+
+
+def _say_leaks(prepared: Prepared, split: Split, records: list[ScanRecord]) -> None:
+    """Warn where cases of two parts of the split belong together; a comparison is stopped by the same."""
+    part = np.zeros(len(prepared.slabs), dtype=int)
+    part[split.validation], part[split.test] = 1, 2
+    try:
+        check_leaks(prepared.cohort, prepared.slabs, part, records)
+    except LeakError as leaks:
+        log.warning("held-out numbers may be too good: the parts of the split share what folds must not. %s", leaks)
 
 
 def _initial_model(config: RunConfig, resumed: RunFolder | None) -> tuple[GenomicViT, PretrainedReport | None]:

@@ -5,6 +5,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +144,37 @@ def test_evaluate_names_patients_called_as_those_that_the_run_learnt_from(run, c
     said = evaluated("alike")
     assert f"1 patients, such as {learnt}, have the names of patients that this run was trained with" in said
     assert "no test of it" not in said
+
+
+def test_train_says_that_a_scan_is_held_out_under_another_name_and_nothing_where_none_is(
+    cohort, given, tmp_path, caplog
+):
+    rows = list(csv.DictReader(cohort.open()))
+    for row in rows:
+        row["scan"], row["lesion"] = str(cohort.parent / row["scan"]), str(cohort.parent / row["lesion"])
+
+    def trained(name, rows):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        caplog.clear()
+        asked = [*given, "--data", str(tmp_path / f"{name}.csv"), "--training.epochs", "1"]
+        assert train(["--mode", "joint", "--out", str(tmp_path / name), *asked]) == 0
+        return caplog.text
+
+    said = "held-out numbers may be too good"
+    assert said not in trained("sound", rows)
+    copies = []
+    for number in range(5):  # labels of both kinds: some of them lie in other parts than their original
+        copy = tmp_path / f"copy{number}.nii.gz"
+        copy.write_bytes(Path(rows[0]["scan"]).read_bytes())
+        copies.append(
+            rows[0] | {"case": f"c{number}", "patient": f"Q{number}", "scan": str(copy), "mutant": number % 2}
+        )
+    told = trained("leaky", rows + copies)
+    assert said in told and "give such cases the same patient name, or remove all but one" in told
+    assert "scans of two names have the same pixels: " in told and "(patient 'Q" in told
 
 
 def test_a_finished_run_is_not_overwritten_unasked(run, given, capsys):
