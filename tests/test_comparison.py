@@ -71,9 +71,12 @@ def test_what_the_heat_is_worth_is_one_of_the_comparisons_of_the_table(reference
 def test_what_the_heat_is_worth_is_corrected_over_targets_too():
     rows = [("a", "auc_gain_of_heat", 0.02), ("b", "auc_gain_of_heat", 0.03), ("c", "auc_gain_of_heat", 0.5)]
     rows += [("a", "auc_reliance_on_heat", 0.04), ("a", "auc_difference", 0.02), ("b", "auc_difference", 0.03)]
-    results = pd.DataFrame(rows, columns=["target", "metric", "p_holm"]).assign(group="all", unit="case")
+    results = pd.DataFrame(rows, columns=["target", "metric", "p_holm"]).assign(group="all", unit="case", note="less x")
     corrected = correct_over_targets(results)["p_holm"]
     assert corrected.tolist() == pytest.approx([0.06, 0.06, 0.5, 0.04, 0.02, 0.03])
+    relied = results[results["metric"] == "auc_reliance_on_heat"]
+    two = pd.concat([relied, relied.assign(note="less y"), relied.assign(target="b", p_holm=0.01)], ignore_index=True)
+    assert correct_over_targets(two)["p_holm"].tolist() == pytest.approx([0.04, 0.04, 0.02])  # each heat its own
 
 
 def test_rows_by_patient_and_by_case():

@@ -20,14 +20,14 @@ from genomic_vit.evaluation.verdict import heat_verdict
 from tests.benchmark_cohort import bright_cohort, category, number
 
 
-def results(gain=None, reliance=None, without="heat-zero"):
+def results(gain=None, reliance=None, without="heat-zero", swapped="swap-zero"):
     """A results table with AUCs and the heat's differences (value, low, high, corrected p)."""
     shared = {"group": "all", "target": "EGFR", "unit": "patient", "patients": 60}
     rows = [shared | {"arm": arm, "metric": "auc", "value": value} for arm, value in (("joint", 0.8), (without, 0.75))]
-    for metric, told in ((HEAT_GAIN, gain), (HEAT_RELIANCE, reliance)):
+    for metric, told, other in ((HEAT_GAIN, gain, without), (HEAT_RELIANCE, reliance, swapped)):
         if told:
             numbers = dict(zip(("value", "low", "high", "p_holm"), told, strict=True))
-            rows.append(shared | {"arm": "joint", "metric": metric, "note": f"less {without}"} | numbers)
+            rows.append(shared | {"arm": "joint", "metric": metric, "note": f"less {other}"} | numbers)
     return pd.DataFrame(rows)
 
 
@@ -79,6 +79,20 @@ def test_the_sentence_says_that_training_noise_is_not_in_it():
 )
 def test_the_sentence_on_reliance_follows_from_the_interval(reliance, says):
     assert says in heat_verdict(results((0.05, 0.01, 0.09, 0.01), reliance), "EGFR", "patient", seeds=1).sentence
+
+
+def test_reliance_is_told_of_another_patients_heat_first_and_within_folds_where_that_is_told():
+    other = results((0.05, 0.01, 0.09, 0.01), (0.01, -0.01, 0.03, 0.4), swapped="swap-shuffled")
+    zero = results(None, (0.2, 0.1, 0.3, 0.01))
+    within = other.iloc[:2].assign(metric="auc_within_folds", arm=["joint", "swap-zero"], value=[0.81, 0.71])
+    told = heat_verdict(pd.concat([zero, other, within]), "EGFR", "patient", seeds=1).sentence
+    first, second = told.split(" Tested with ")[1:]
+    assert first == (
+        "another patient's heat in place of its own, the trained network cannot be told to lose or gain AUC: "
+        "difference +0.010 (95 % interval -0.010 to +0.030, corrected p 0.400)."
+    )
+    assert second.startswith("zero in place of its own, the trained network loses AUC: difference +0.200 (95 % ")
+    assert second.endswith("corrected p 0.010), over pairs within a fold +0.100.")
 
 
 def test_examples_are_the_nearest_farthest_and_median_case():

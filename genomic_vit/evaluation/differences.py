@@ -14,7 +14,8 @@ from genomic_vit.evaluation.metrics import interval
 from genomic_vit.evaluation.rows import result_row
 
 HEAT_GAIN, HEAT_RELIANCE = "auc_gain_of_heat", "auc_reliance_on_heat"  # joint less one of these:
-RETRAINED, SWAPPED = ("heat-zero", "cnn"), "swap-zero"  # of the first, the one that was run
+RETRAINED = ("heat-zero", "cnn")  # of these, the first that was run
+SWAPPED = ("swap-shuffled", "swap-zero")  # each that was run: heat like its own, and the absence of any
 
 
 class Asked(NamedTuple):
@@ -58,7 +59,7 @@ def correct_over_targets(results: pd.DataFrame) -> pd.DataFrame:
     """
     results = results.copy()
     heat = results[results["metric"].isin([HEAT_GAIN, HEAT_RELIANCE])]
-    for _, family in heat.groupby(["group", "unit", "metric"]):
+    for _, family in heat.groupby(["group", "unit", "metric", "note"]):
         if len(family) > 1:
             results.loc[family.index, "p_holm"] = multipletests(family["p_holm"].astype(float), method="holm")[1]
     return results
@@ -69,7 +70,7 @@ def _asked(names: Sequence[str], reference: str) -> list[Asked]:
     if reference in names:
         asked += [Asked(name, reference, "auc_difference") for name in names if name != reference]
     retrained = next((arm for arm in RETRAINED if arm in names), None)
-    for other, metric in ((retrained, HEAT_GAIN), (SWAPPED, HEAT_RELIANCE)):
+    for other, metric in ((retrained, HEAT_GAIN), *((swapped, HEAT_RELIANCE) for swapped in SWAPPED)):
         if "joint" in names and other in names:
             asked.append(Asked("joint", other, metric, f"less {other}"))
     return asked

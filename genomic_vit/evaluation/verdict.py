@@ -34,8 +34,8 @@ def heat_verdict(results: pd.DataFrame, target: str, unit: str, seeds: int) -> V
         seeds: trainings behind each answer.
     """
     here = results[(results["group"] == ALL) & (results["target"] == target) & (results["unit"] == unit)]
-    gain, reliance = (_row(here, metric) for metric in (HEAT_GAIN, HEAT_RELIANCE))
-    relies = f" {_relies(reliance)}" if reliance is not None else ""
+    gain = _row(here, HEAT_GAIN)
+    relies = _relies(here)
     if gain is None:
         sentence = (
             f"{target}: whether training with the heat helps was not asked (it needs the arms joint and "
@@ -63,9 +63,26 @@ def _trainings(seeds: int) -> str:
     return f"Answers are means over {seeds} seeds; interval and p speak of other patients, not of other trainings."
 
 
-def _relies(row: pd.Series) -> str:
-    said = {1: "loses AUC", -1: "gains AUC", 0: "cannot be told to lose or gain AUC"}[_sign(row)]
-    return f"Tested with zero in place of its heat, the trained network {said}: difference {_signed(row)}."
+def _relies(here: pd.DataFrame) -> str:
+    """What the trained network does with other heat, a blank before each sentence; first with heat that looks alike."""
+    said = []
+    for swapped, given in (("swap-shuffled", "another patient's heat"), ("swap-zero", "zero")):
+        row = _row(here[here["note"] == f"less {swapped}"], HEAT_RELIANCE) if "note" in here else None
+        if row is not None:
+            what = {1: "loses AUC", -1: "gains AUC", 0: "cannot be told to lose or gain AUC"}[_sign(row)]
+            said.append(
+                f"Tested with {given} in place of its own, the trained network {what}: difference {_signed(row)}"
+                f"{_within(here, swapped)}."
+            )
+    return "".join(f" {sentence}" for sentence in said)
+
+
+def _within(here: pd.DataFrame, swapped: str) -> str:
+    """The same over pairs within a fold: swapped heat may move the answers of each fold's network another way."""
+    aucs = here[here["metric"] == "auc_within_folds"].set_index("arm")["value"]
+    if "joint" not in aucs or swapped not in aucs:
+        return ""
+    return f", over pairs within a fold {aucs['joint'] - aucs[swapped]:+.3f}"
 
 
 def _sign(row: pd.Series) -> int:
