@@ -6,9 +6,9 @@ op      the rollout alone, given attention matrices: ours, the full matrix produ
         against one pure read of the matrices, the median of five processes. Bar: at most 1.3 times the floor at
         n >= 577, 2 times at n = 197.
 step    one joint training step (ViT, rollout, CNN, forward and backward) against the same network with no rollout,
-        which is the floor. Every variant runs in a process of its own, in turns; time is the median, memory the peak
-        above what the process held before its first step. Bar for auto: 1.10 times the floor's time at n <= 577, 1.20
-        at 2305, 1.10 times its memory.
+        which is the floor; stock is the floor on the backward pass of torch's own attention kernel. Every variant runs
+        in a process of its own, in turns; time is the median, memory the peak above what the process held before its
+        first step. Bar for auto: 1.10 times the floor's time at n <= 577, 1.20 at 2305, 1.10 times its memory.
 native  the same at 1536 x 1536 px, n = 9217, batch 1. Bar: at most 10 GB, 1.6 times the floor's time.
 """
 
@@ -29,6 +29,7 @@ from multiprocessing import get_context
 import torch
 import torch.nn.functional as F
 
+from genomic_vit.models import attention as attending
 from genomic_vit.models.attention import AttentionMap
 from genomic_vit.models.cnn import build_cnn
 from genomic_vit.models.genomic_vit import GenomicViT
@@ -127,7 +128,7 @@ class FullMatrix(Rollout):
         return full_product([layer.dense() for layer in attention])
 
 
-VARIANTS = {"floor": Floor, "auto": Rollout, "streamed": Rollout, "dense": Rollout, "full": FullMatrix}
+VARIANTS = {"floor": Floor, "stock": Floor, "auto": Rollout, "streamed": Rollout, "dense": Rollout, "full": FullMatrix}
 
 
 def network(variant: str, side_px: int) -> GenomicViT:
@@ -146,6 +147,8 @@ def held_mb() -> float:
 
 def serve(variant: str, batch: int, side_px: int) -> None:
     """One variant in its own process: a step for each line read, answered by its seconds and peak memory."""
+    if variant == "stock":
+        attending.can_share = lambda _: False  # torch's own backward, in place of the one that a rollout can share
     model = network(variant, side_px)
     grid, label = torch.rand(batch, 1, side_px, side_px), torch.ones(batch, 1)
     before = held_mb()
