@@ -31,6 +31,23 @@ def test_finished_parts_are_kept_and_others_are_run(compared, tmp_path, caplog):
     assert "site" in {arm.arm for arm in found.arms}
 
 
+def test_two_processes_make_the_parts_that_one_makes(compared, tmp_path, monkeypatch):
+    import genomic_vit.comparison.part as parts
+
+    monkeypatch.setattr(parts, "fit_and_score", None)  # in this process alone: a part that is run here fails
+    config = dataclasses.replace(CONFIG, arms=("clinical", "size"), reference="size", subgroups=())
+    found, failed = compare_cohort(config, PREPARED, tmp_path, jobs=2)
+    assert not failed and [arm.arm for arm in found.arms] == ["clinical", "size"]
+    for part in [Part(arm, fold, 0) for arm in config.arms for fold in range(2)]:
+        there, here = (part.folder(out) / "scores.csv" for out in (tmp_path, compared[1]))
+        assert there.read_bytes() == here.read_bytes()
+    alone, both = (
+        results[(results["metric"] == "auc") & (results["group"] == "all") & results["arm"].isin(config.arms)]
+        for results in (compared[0].results, found.results)
+    )
+    pd.testing.assert_frame_equal(*(rows.reset_index(drop=True) for rows in (alone, both)), check_dtype=False)
+
+
 @pytest.fixture
 def old_heat(compared, tmp_path):
     """The parts of `compared`, the heat of joint told in the form of an earlier version; its training is costly."""

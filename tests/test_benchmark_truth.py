@@ -20,11 +20,10 @@ def compared(tmp_path_factory, *change):
 
 
 def test_what_is_planted_is_found_by_image_arms_alone(tmp_path_factory):
-    told = compared(
-        tmp_path_factory, "--run.phantom.signal", "1", "--arms", "[joint,joint+lesion,staged,cnn,site,size]"
-    )
+    arms = "[joint,joint+lesion,staged,cnn,vit,radiomics-lr,radiomics-rf,site,size]"
+    told = compared(tmp_path_factory, "--run.phantom.signal", "1", "--arms", arms)
     print(told.xs("auc", level="metric")[["value", "low", "high"]].round(3).to_string())
-    for arm in ("joint", "joint+lesion", "staged", "cnn"):
+    for arm in ("joint", "joint+lesion", "staged", "cnn", "vit", "radiomics-lr", "radiomics-rf"):
         assert told.loc[(arm, "auc"), "low"] > 0.5
     for arm in ("size", "site"):
         assert told.loc[(arm, "auc"), "low"] <= 0.5 <= told.loc[(arm, "auc"), "high"]
