@@ -15,7 +15,7 @@ from genomic_vit.evaluation.known import known_answers
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, print_table, render_report
-from genomic_vit.evaluation.result_tables import gap_text, heat_table, macro_rows, subgroup_rows
+from genomic_vit.evaluation.result_tables import gap_text, heat_table, macro_rows, subgroup_tables
 from genomic_vit.evaluation.verdict import heat_verdict
 from tests.benchmark_cohort import bright_cohort, category, number
 
@@ -116,8 +116,25 @@ def test_every_item_of_the_checklist_is_filled_or_the_authors():
     assert not any("{" in row[3] for row in rows)
     assert sum(row[3] == AUTHOR for row in rows) >= 5
     assert any("age: 1" in row[3] for row in rows)
-    told = {item for row in rows for item in row[0].replace("–", "-").split(", ")}
-    assert {"20", "21", "33", "35", "36"} <= told
+
+
+def test_the_checklist_names_every_item_of_both_lists():
+    def told(place):
+        spans = [span.split("–") for item in ITEMS for span in item[place].split(", ") if span]
+        plain = {span[0] for span in spans if len(span) == 1}
+        return plain | {str(number) for low, *high in spans if high for number in range(int(low), int(high[0]) + 1)}
+
+    assert told(0) == {str(number) for number in range(1, 43)}
+    parted = {"5": "ab", "12": "abcdefg", "20": "abc"}  # whose parts are answered apart
+    tripod = [[n + part for part in parted[n]] if n in parted else [n] for n in map(str, range(1, 28))]
+    assert told(1) == {item for items in tripod for item in items}
+
+
+@pytest.mark.parametrize(("site", "says"), [(None, "Folds of one cohort"), ("hospital", "tested site of hospital")])
+def test_the_checklist_says_how_tested_data_differ(site, says):
+    known = known_answers(BenchmarkConfig(site=site), bright_cohort(6), ("a", "b"), {})
+    (row,) = (row for row in fill(known) if row[1] == "16")
+    assert says in row[3] and row[3].endswith(": author.")
 
 
 def test_the_checklist_names_the_replaced_heats_that_were_compared():
@@ -162,7 +179,8 @@ def test_the_reference_is_the_arm_of_that_name_and_no_other():
     table = pd.DataFrame(rows)
     for reference, expected in (("joint", ["reference", "–"]), ("cnn", ["–", "–"])):
         assert [row[2] for row in macro_rows(table, "patient", reference)] == expected
-        assert [row[-1] for row in subgroup_rows(table, ["sex=F"], ["EGFR"], "patient", reference)] == expected
+        (one,) = subgroup_tables(table, ["sex=F"], ["EGFR"], "patient", reference)
+        assert [row[2:] for row in one.rows] == [[gap, ""] for gap in expected]
     gap = pd.Series({"value": 0.05, "low": -0.01, "high": 0.11})
     assert gap_text(gap, "size", "joint") == "+0.050 (-0.010 to +0.110)"
 

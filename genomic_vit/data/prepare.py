@@ -77,14 +77,18 @@ class Prepared:
                 with (folder / name).open("w", newline="", encoding="utf-8") as file:
                     csv.writer(file).writerows([("case", kind), *rows])
 
-    def say_notes(self) -> None:
-        """Log the notes, those alike but for their numbers as one."""
+    def notes_alike(self) -> list[tuple[int, str, str]]:
+        """(cases, the first of them, its note) of notes alike but for their numbers, the most frequent first."""
         alike: dict[str, list[tuple[str, str]]] = {}
         for case, note in self.notes:
             alike.setdefault(NUMBER.sub("0", note), []).append((case, note))
-        for group in sorted(alike.values(), key=len, reverse=True):
-            case, note = group[0]
-            log.warning("%d of %d cases, such as %s: %s", len(group), len(self.slabs), case, note)
+        told = [(len({case for case, _ in group}), *group[0]) for group in alike.values()]
+        return sorted(told, key=lambda group: -group[0])
+
+    def say_notes(self) -> None:
+        """Log the notes, those alike but for their numbers as one."""
+        for cases, first, note in self.notes_alike():
+            log.warning("%d of %d cases, such as %s: %s", cases, len(self.slabs), first, note)
 
 
 def prepare(

@@ -79,7 +79,7 @@ ARMS: dict[str, Arm] = {
             NetworkArm(
                 f"heat-{heat}", f"joint, trained with {put} as heat", "joint" if heat == "shuffled" else "cnn", heat
             )
-            for heat, put in PUT.items()
+            for heat, put in (PUT | {"shuffled": "another case's heat"}).items()  # a batch knows no patients
         ),
         *(SwapArm(f"swap-{heat}", f"joint, tested with {put} as heat", heat) for heat, put in PUT.items()),
         TableArm("radiomics-lr", "size, shape and HU features, logistic regression", "radiomics"),

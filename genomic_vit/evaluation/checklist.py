@@ -30,6 +30,7 @@ ITEMS = (
     Item("1, 2", "1, 2", "title, structured abstract", AUTHOR),
     Item("3, 4", "3, 4", "background, intended use, inequalities, objectives", AUTHOR),
     Item("5", "5b", "prospective or retrospective, dates", AUTHOR),
+    Item("6", "", "goal of the study", "{goal}"),
     Item("7, 8", "5a, 6", "sources, setting, eligibility, treatments", AUTHOR),
     Item("12, 40–42", "17, 18", "de-identification, ethics, registration, protocol, data and code, funding", AUTHOR),
     Item("9", "7", "preparation of the images", "{preparation}"),
@@ -46,6 +47,7 @@ ITEMS = (
          "{training} Epoch, threshold, calibration, scaling and imputation are chosen inside the training part."),
     Item("27", "", "ensembling", "{ensembling}"),
     Item("", "13", "class imbalance", "{imbalance}"),
+    Item("", "16", "differences between the data learnt from and those tested on", "{differences}"),
     Item("", "14", "fairness", "Subgroup table where subgroups were named; what they mean: author."),
     Item("", "15, 12g", "output, how predictions are calculated, thresholds",
          "Probability after Platt calibration and a threshold of largest balanced accuracy, both from inner cases; "

@@ -9,6 +9,7 @@ from genomic_vit.cohort.manifest import Cohort
 from genomic_vit.data.prepare import Prepared
 
 MOST_KINDS = 12  # categories listed; the rest are summed up
+MOST_LISTED = 20  # unusable cases, and kinds of notes, listed in the flow
 
 
 def describe_cohort(prepared: Prepared) -> list[list[str]]:
@@ -31,6 +32,42 @@ def describe_cohort(prepared: Prepared) -> list[list[str]]:
         else:
             rows += _shares(covariate, groups)
     return rows
+
+
+def describe_flow(prepared: Prepared, unlabelled: int) -> list[tuple[str, int, str]]:
+    """Rows of (what, cases, reason or example): from the manifest to what is compared, and what was noted in reading.
+
+    Args:
+        prepared: the cohort.
+        unlabelled: cases of the manifest without any label.
+    """
+    cohort, excluded = prepared.cohort, prepared.excluded
+    used = round(sum(1 / getattr(slab, "siblings", 1) for slab in prepared.slabs))
+    rows = [("rows of the manifest", used + len(excluded) + unlabelled, "")]
+    if unlabelled:
+        rows.append(("without any label", unlabelled, "left out"))
+    rows += [("not usable", 1, f"{case}: {reason}") for case, reason in excluded[:MOST_LISTED]]
+    if len(excluded) > MOST_LISTED:
+        rows.append(("not usable, more", len(excluded) - MOST_LISTED, "excluded.csv names them all"))
+    rows.append(("compared", len(cohort.cases), f"of {len(set(cohort.patients.tolist()))} patients"))
+    notes = prepared.notes_alike()
+    rows += [("of these, noted", cases, f"such as {first}: {note}") for cases, first, note in notes[:MOST_LISTED]]
+    if len(notes) > MOST_LISTED:
+        rows.append(("kinds of notes, more", len(notes) - MOST_LISTED, "notes.csv has them all"))
+    return rows
+
+
+def cohort_note(cohort: Cohort) -> str:
+    """Whom the columns of `describe_cohort` count: the first target's, cases without its label, patients of both."""
+    target, label = cohort.targets[0], cohort.labels[:, 0]
+    told = [f"Positive and negative are of {target}, the first target."] if len(cohort.targets) > 1 else []
+    unknown = int(np.isnan(label).sum())
+    if unknown:
+        told.append(f"Cases without a label of {target}, in neither column: {unknown}.")
+    both = len(set(cohort.patients[label == 1].tolist()) & set(cohort.patients[label == 0].tolist()))
+    if both:
+        told.append(f"Patients with both positive and negative cases, counted in both columns: {both}.")
+    return " ".join(told)
 
 
 def describe_folds(cohort: Cohort, folds: np.ndarray, names: tuple[str, ...]) -> list[list[str]]:

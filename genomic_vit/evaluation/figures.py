@@ -16,7 +16,7 @@ from genomic_vit.evaluation.decision import THRESHOLDS, act_on_all, net_benefit
 from genomic_vit.evaluation.roc import roc
 from genomic_vit.evaluation.rows import Rows
 
-COLOURS = ("#0b3c5d", "#d1495b", "#2e933c", "#edae49", "#66717e", "#7b4ea3", "#00798c", "#8c510a", "#b04f9c")
+COLOURS = ("#0b3c5d", "#d1495b", "#2e933c", "#edae49", "#66717e", "#7b4ea3", "#00798c", "#8c510a", "#b04f9c", "#1a1a1a")
 STYLES = ("-", "--", "-.", ":")  # told apart on black-and-white paper too
 STYLE = {
     "font.size": 9,

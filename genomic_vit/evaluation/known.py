@@ -55,6 +55,7 @@ def known_answers(
     )
     heat = [name for name in (config.arms if arms is None else arms) if name.startswith(("heat-", "swap-"))]
     return {
+        "goal": "Comparison of models on the same patients. Whether exploratory or confirmatory, and what for: author.",
         "preparation": (
             f"Slices around the lesion, {slab.tile_px} × {slab.tile_px} pixels of at least "
             f"{slab.crop_mm / slab.tile_px:.2f} mm, {view.window_hu[0]:g} to {view.window_hu[1]:g} HU as 0 to 1, "
@@ -85,13 +86,20 @@ def known_answers(
         ),
         "statistics": (
             f"Intervals: {REPLICATES} bootstrap samples of patients, stratified by label. Differences: paired, and "
-            "DeLong with cases summed by patient (Obuchowski), Holm over arms. Labels permuted over patients."
+            "DeLong with cases summed by patient (Obuchowski), Holm over arms. Labels permuted over patients. "
+            "Intervals are not corrected for several comparisons."
             + (" Rankings, samples and permutations within each held-out site." if config.site else "")
         ),
         "robustness": (
             f"Sites of {config.site} held out one by one."
             if config.site
             else "Spread over folds and seeds; sites were not held out."
+        ),
+        "differences": (
+            f"Each tested site of {config.site} gives nothing to learn from: see flow of cases. How sites differ in "
+            "setting, eligibility, outcome and predictors: author."
+            if config.site
+            else "Folds of one cohort, dealt by chance: no systematic ones. Against other cohorts: author."
         ),
         "explanation": (
             "Attention rollout; share and hottest point in the lesion against chance; heat replaced: "

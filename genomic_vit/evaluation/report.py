@@ -16,31 +16,34 @@ from genomic_vit import __version__
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, SwapArm
 from genomic_vit.evaluation.checklist import fill
-from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
+from genomic_vit.evaluation.cohort_table import cohort_note, describe_cohort, describe_flow, describe_folds
 from genomic_vit.evaluation.comparison import ALL, MACRO
 from genomic_vit.evaluation.decision import TOLD
 from genomic_vit.evaluation.figures import curves, forest_plot
 from genomic_vit.evaluation.known import known_answers, learnt_from
+from genomic_vit.evaluation.metrics import average_precision
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.result_tables import (
     answer_row,
+    auc_text,
+    counts_text,
     gap_text,
     heat_table,
     interval_text,
     macro_rows,
     net_benefit_rows,
+    other_unit,
     ranking_row,
     ranking_text,
     rows_of,
+    same_heat_text,
     spread_text,
-    subgroup_rows,
+    subgroup_tables,
     withheld_text,
 )
-from genomic_vit.evaluation.rows import make_rows
+from genomic_vit.evaluation.rows import Rows, make_rows
 from genomic_vit.evaluation.verdict import heat_verdict
-
-CURVES = 8  # arms whose curves are drawn: the first of those that are neither swapped nor retrained ablations
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,8 @@ def render_report(
     """
     config, cohort = found.config, found.prepared.cohort
     results, unit = found.results, config.unit
+    both = len(set(cohort.patients.tolist())) < len(cohort.cases)  # units differ, so numbers of both are shown
+    heat = {what: heat_table(results, what) for what in ("heat_in_lesion", "pointing_game")}
     page = Environment(
         loader=PackageLoader("genomic_vit.evaluation", "."),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -115,24 +120,28 @@ def render_report(
             if "joint" in told(target)
         ],
         warnings=found.warnings,
-        flow=_flow(found),
+        flow=describe_flow(found.prepared, found.unlabelled),
         checked=found.checked,
         targets=cohort.targets,
         folds=describe_folds(cohort, found.folds, found.fold_names),
         cohort=describe_cohort(found.prepared),
+        cohort_note=cohort_note(cohort),
+        both_units=both,
         parts=[_part(found, column) for column in range(len(cohort.targets))],
         unit=unit,
+        other_unit=other_unit(unit),
         reference=config.reference,
         within_sites=config.site is not None,
         seeds=len(config.seeds),
         thresholds=[f"{threshold:.2f}" for threshold in TOLD],
-        macro=macro_rows(results, unit, config.reference) if len(cohort.targets) > 1 else [],
+        macro=macro_rows(results, unit, config.reference, both=both) if len(cohort.targets) > 1 else [],
         macro_withheld=withheld_text(rows_of(results, ALL, MACRO, unit)) if len(cohort.targets) > 1 else "",
         arms=[(arm.arm, ARMS[arm.arm].says) for arm in found.arms],
         left_out=found.left_out,
         learnt_from=learnt_from(config),
-        subgroups=subgroup_rows(results, config.subgroups, cohort.targets, unit, config.reference),
-        heat={what: heat_table(results, what) for what in ("heat_in_lesion", "pointing_game")},
+        subgroups=subgroup_tables(results, config.subgroups, cohort.targets, unit, config.reference),
+        heat=heat,
+        same_heat=same_heat_text(list(heat.values())),
         examples=[(caption, base64.b64encode(image.read_bytes()).decode()) for caption, image in examples],
         examples_arm=example_arm(found.config) or "",
         checklist=fill(
@@ -145,7 +154,7 @@ def render_report(
 
 
 def print_table(results: pd.DataFrame, config: BenchmarkConfig) -> str:
-    """The main numbers for a terminal: AUC and difference of each arm, and the verdict of each target."""
+    """The main numbers for a terminal: AUC by either unit and difference of each arm, each target's verdict."""
     lines, unit = [], config.unit
     pairs = f", AUC over pairs of the same {config.site}" if config.site else ""
     for target in dict.fromkeys(results["target"]):
@@ -156,9 +165,12 @@ def print_table(results: pd.DataFrame, config: BenchmarkConfig) -> str:
         if not len(auc):
             continue
         lines.append(f"{target}, one row a {unit}{pairs}:")
+        other = other_unit(unit) if (here["cases"] > here["patients"]).any() else ""
+        beside = rows_of(results, ALL, target, other)
         for arm, row in auc.iterrows():
             gap = gap_text(gaps.loc[arm] if arm in gaps.index else None, arm, config.reference)
-            lines.append(f"  {arm:14} AUC {interval_text(row)}  {gap}")
+            also = f", by {other} {auc_text(beside, arm)}" if other else ""
+            lines.append(f"  {arm:14} AUC {interval_text(row)}{also}  {gap}")
         if target != MACRO and "joint" in auc.index:
             lines.append(heat_verdict(results, target, unit, len(config.seeds)).sentence)
     return "\n".join(lines)
@@ -180,19 +192,6 @@ def pick_examples(arm: OutOfFold, label: np.ndarray, column: int) -> list[tuple[
     return [("best", int(order[0])), ("median", int(order[(len(order) - 1) // 2])), ("worst", int(order[-1]))]
 
 
-def _flow(found: Findings) -> list[tuple[str, int, str]]:
-    cohort, excluded = found.prepared.cohort, found.prepared.excluded
-    used = round(sum(1 / getattr(slab, "siblings", 1) for slab in found.prepared.slabs))
-    rows = [("rows of the manifest", used + len(excluded) + found.unlabelled, "")]
-    if found.unlabelled:
-        rows.append(("without any label", found.unlabelled, "left out"))
-    rows += [("not usable", 1, f"{case}: {reason}") for case, reason in excluded[:20]]
-    if len(excluded) > 20:
-        rows.append(("not usable, more", len(excluded) - 20, "excluded.csv names them all"))
-    rows.append(("compared", len(cohort.cases), f"of {len(set(cohort.patients.tolist()))} patients"))
-    return rows
-
-
 def _part(found: Findings, column: int) -> dict:
     config, cohort, target = found.config, found.prepared.cohort, found.prepared.cohort.targets[column]
     here = rows_of(found.results, ALL, target, config.unit)
@@ -201,24 +200,37 @@ def _part(found: Findings, column: int) -> dict:
         return {"target": target, "withheld": withheld_text(here)}
     known, within = ~np.isnan(cohort.labels[:, column]), config.site is not None
     rows = make_rows(cohort, found.arms, found.folds, known, column, config.unit, within_folds=within)
-    drawn = [arm.arm for arm in found.arms if not isinstance(ARMS[arm.arm], SwapArm) and not _ablates(arm.arm)]
     first = auc.iloc[0]
+    both = first["cases"] > first["patients"]
+    beside = rows_of(found.results, ALL, target, other_unit(config.unit)) if both else None
+    drawn = [arm for arm in auc["arm"] if arm == config.reference or not _replaces_heat(arm)]
     return {
         "target": target,
         "withheld": "",
-        "counts": f"{first['cases']:.0f} cases of {first['patients']:.0f} patients, {first['positive']:.0f} positive",
+        "counts": counts_text(first),
+        "both_units": both,
+        "by_chance": f"{_precision_by_chance(rows):.3f}",
         "forest": _inline(forest_plot(auc, config.reference, within_folds=within)),
         "ranking": ranking_text(rows, found.fold_names),
-        "ranking_table": [ranking_row(here, name, config.reference) for name in auc["arm"]],
+        "ranking_table": [ranking_row(here, name, config.reference, beside) for name in auc["arm"]],
         "answer_table": [answer_row(here, name) for name in auc["arm"]],
         "spread": spread_text(here, config.reference),
         "net_benefit": net_benefit_rows(here),
-        "curves": _inline(curves(rows, {name: name for name in drawn[:CURVES]})),
+        "curves": _inline(curves(rows, {name: name for name in drawn})),
+        "undrawn": [name for name in auc["arm"] if name not in drawn],
     }
 
 
-def _ablates(arm: str) -> bool:
-    return arm.startswith("heat-")
+def _replaces_heat(arm: str) -> bool:
+    """Whether its curves are left out: those of replaced heat lie on one another."""
+    return isinstance(ARMS[arm], SwapArm) or arm.startswith("heat-")
+
+
+def _precision_by_chance(rows: Rows) -> float:
+    """Average precision where all are ranked alike: the share of positives, of sites as they are weighed."""
+    return float(
+        average_precision(rows.label, np.zeros(len(rows.label)), np.ones((1, len(rows.label))), rows.strata)[0]
+    )
 
 
 def _inline(svg: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,18 +16,23 @@ METRICS = (
     "sensitivity", "specificity", "balanced_accuracy", "brier", "calibration_slope", "calibration_intercept",
     "expected_calibration_error",
 )  # fmt: skip
+LINES = ("calibration_slope", "calibration_intercept")
 
 
-def ranking_row(here: pd.DataFrame, arm: str, reference: str) -> list[str]:
-    """(arm, AUC, AUC within folds, difference, p by Holm, p by permutation, AUPRC) of one arm.
+def ranking_row(here: pd.DataFrame, arm: str, reference: str, beside: pd.DataFrame | None = None) -> list[str]:
+    """(arm, AUC, AUC by the other unit, AUC within folds, difference, p by Holm, p by permutation, AUPRC) of one arm.
 
-    Where AUC is within folds already, the second is left out.
+    Args:
+        here: results of one group, target and unit.
+        arm, reference: names.
+        beside: the same of the other unit; None leaves its AUC out. Where AUC is within folds already, the next is.
     """
     own = here[here["arm"] == arm].set_index("metric")
     gap = own.loc["auc_difference"] if "auc_difference" in own.index else None
     return [
         arm,
         interval_text(own.loc["auc"]),
+        *([] if beside is None else [auc_text(beside, arm)]),
         *(_number(own.loc[metric]["value"]) for metric in ("auc_within_folds",) if metric in own.index),
         gap_text(gap, arm, reference),
         _p(gap["p_holm"]) if gap is not None else "",
@@ -37,11 +42,14 @@ def ranking_row(here: pd.DataFrame, arm: str, reference: str) -> list[str]:
 
 
 def answer_row(here: pd.DataFrame, arm: str) -> list[str]:
-    """(arm, METRICS, calibration error by chance) of one arm."""
+    """(arm, METRICS, calibration error by chance) of one arm; slope and intercept with their intervals."""
     own = here[here["arm"] == arm].set_index("metric")
     return [
         arm,
-        *(_number(own.loc[metric]["value"]) for metric in METRICS),
+        *(
+            interval_text(own.loc[metric], digits=2) if metric in LINES else _number(own.loc[metric]["value"])
+            for metric in METRICS
+        ),
         interval_text(own.loc["expected_calibration_error_by_chance"]),
     ]
 
@@ -96,33 +104,66 @@ def spread_text(here: pd.DataFrame, reference: str) -> str:
     return said
 
 
-def macro_rows(results: pd.DataFrame, unit: str, reference: str) -> list[list[str]]:
-    """Rows of (arm, mean AUC over targets, difference from the reference)."""
-    here = rows_of(results, ALL, MACRO, unit)
+def macro_rows(results: pd.DataFrame, unit: str, reference: str, *, both: bool = False) -> list[list[str]]:
+    """Rows of (arm, mean AUC over targets, with `both` that by the other unit, difference from the reference)."""
+    here, beside = (rows_of(results, ALL, MACRO, one) for one in (unit, other_unit(unit)))
     auc, gaps = (here[here["metric"] == metric].set_index("arm") for metric in ("auc", "auc_difference"))
     return [
-        [arm, interval_text(row), gap_text(gaps.loc[arm] if arm in gaps.index else None, arm, reference)]
+        [
+            arm,
+            interval_text(row),
+            *([auc_text(beside, arm)] if both else []),
+            gap_text(gaps.loc[arm] if arm in gaps.index else None, arm, reference),
+        ]
         for arm, row in auc.iterrows()
     ]
 
 
-def subgroup_rows(
+class SubgroupTable(NamedTuple):
+    """A subgroup and target: who, and rows of (arm, AUC, AUC by the other unit, difference, p by Holm).
+
+    The other unit is left out where cases are patients; there are no rows where the numbers are withheld.
+    """
+
+    heading: str
+    counts: str
+    both_units: bool
+    rows: list[list[str]]
+
+
+def subgroup_tables(
     results: pd.DataFrame, groups: Sequence[str], targets: Sequence[str], unit: str, reference: str
-) -> list[list[str]]:
-    """Rows of (group, target, arm, patients, cases, positive, AUC, difference), or why a group's are withheld."""
+) -> list[SubgroupTable]:
+    """One table a subgroup and target."""
     told = []
     for group in groups:
         for target in targets:
-            here = rows_of(results, group, target, unit)
+            here, beside = (rows_of(results, group, target, one) for one in (unit, other_unit(unit)))
+            first = here.iloc[0]
+            heading, counts, both = f"{group}: {target}", counts_text(first), bool(first["cases"] > first["patients"])
             if (here["metric"] == "withheld").any():
-                told.append([group, target, "all", *_counts(here.iloc[0]), withheld_text(here), ""])
+                told.append(SubgroupTable(heading, f"{counts}; {withheld_text(here)}", both, []))
                 continue
             gaps = here[here["metric"] == "auc_difference"].set_index("arm")
+            rows = []
             for _, row in here[here["metric"] == "auc"].iterrows():
-                arm = row["arm"]
-                gap = gap_text(gaps.loc[arm] if arm in gaps.index else None, arm, reference)
-                told.append([group, target, arm, *_counts(row), interval_text(row), gap])
+                gap = gaps.loc[row["arm"]] if row["arm"] in gaps.index else None
+                aucs = [interval_text(row), *([auc_text(beside, row["arm"])] if both else [])]
+                p = _p(gap["p_holm"]) if gap is not None else ""
+                rows.append([row["arm"], *aucs, gap_text(gap, row["arm"], reference), p])
+            told.append(SubgroupTable(heading, counts, both, rows))
     return told
+
+
+def other_unit(unit: str) -> str:
+    """Case of patient, patient of case."""
+    return "case" if unit == "patient" else "patient"
+
+
+def auc_text(here: pd.DataFrame, arm: str) -> str:
+    """AUC of an arm in the results of one group, target and unit; a dash where those are withheld."""
+    own = here[(here["arm"] == arm) & (here["metric"] == "auc")]
+    return interval_text(own.iloc[0]) if len(own) else "–"
 
 
 def withheld_text(here: pd.DataFrame) -> str:
@@ -150,19 +191,30 @@ def heat_table(results: pd.DataFrame, what: Literal["heat_in_lesion", "pointing_
     return told
 
 
+def same_heat_text(tables: Sequence[list[list[str]]]) -> str:
+    """That staged and vit have one ViT, where both stand in these tables of heat, with the same numbers."""
+    first, second = ([row[1:] for table in tables for row in table if row[0] == arm] for arm in ("staged", "vit"))
+    if not first or first != second:
+        return ""
+    return "staged and vit have the same numbers: one ViT, trained alone, before staged's CNN."
+
+
 def rows_of(results: pd.DataFrame, group: str, target: str, unit: str) -> pd.DataFrame:
     """The results of one group, target and unit."""
     return results[(results["group"] == group) & (results["target"] == target) & (results["unit"] == unit)]
 
 
-def _counts(row: pd.Series) -> list[str]:
-    return [f"{row[name]:.0f}" for name in ("patients", "cases", "positive")]
+def counts_text(row: pd.Series) -> str:
+    """Behind how many cases and patients a number of these results stands."""
+    return f"{row['cases']:.0f} cases of {row['patients']:.0f} patients, {row['positive']:.0f} positive"
 
 
-def interval_text(row: pd.Series) -> str:
-    """value (low–high); `to` where a sign stands beside the dash."""
+def interval_text(row: pd.Series, digits: int = 3) -> str:
+    """value (low–high); `to` where a sign stands beside the dash; a dash alone where there is no value."""
+    if np.isnan(row["value"]):
+        return "–"
     dash = " to " if row["low"] < 0 or row["high"] < 0 else "–"
-    return f"{row['value']:.3f} ({row['low']:.3f}{dash}{row['high']:.3f})"
+    return f"{row['value']:.{digits}f} ({row['low']:.{digits}f}{dash}{row['high']:.{digits}f})"
 
 
 def difference_text(row: pd.Series) -> str:
