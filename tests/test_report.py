@@ -15,7 +15,8 @@ from genomic_vit.evaluation.known import known_answers
 from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.report import Findings, example_arm, pick_examples, print_table, render_report
-from genomic_vit.evaluation.result_tables import gap_text, heat_table, macro_rows, subgroup_tables
+from genomic_vit.evaluation.result_tables import heat_table, macro_rows, subgroup_tables
+from genomic_vit.evaluation.result_text import gap_text
 from genomic_vit.evaluation.verdict import heat_verdict
 from tests.benchmark_cohort import bright_cohort, category, number
 

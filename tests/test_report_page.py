@@ -22,7 +22,7 @@ PATIENTS, LESIONS = 16, 2
 
 
 def found(arms, *, reference="joint", unit="case", targets=("mutant",), site=None, subgroups=()):
-    """A comparison of arms whose answers are noise, of patients with two lesions; four of them with lesions of both kinds."""
+    """Arms whose answers are noise, compared on patients with two lesions, four of them with lesions of both kinds."""
     hospital = category("hospital", ["A"] * 24 + ["B"] * 8)
     prepared = bright_cohort(PATIENTS, LESIONS, covariates=(hospital,), targets=targets)
     labels = prepared.cohort.labels.copy()

@@ -26,11 +26,7 @@ from genomic_vit.evaluation.out_of_fold import OutOfFold
 from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.evaluation.result_tables import (
     answer_row,
-    auc_text,
-    counts_text,
-    gap_text,
     heat_table,
-    interval_text,
     macro_rows,
     net_benefit_rows,
     other_unit,
@@ -40,8 +36,8 @@ from genomic_vit.evaluation.result_tables import (
     same_heat_text,
     spread_text,
     subgroup_tables,
-    withheld_text,
 )
+from genomic_vit.evaluation.result_text import auc_text, counts_text, gap_text, interval_text, withheld_text
 from genomic_vit.evaluation.rows import Rows, make_rows
 from genomic_vit.evaluation.verdict import heat_verdict
 

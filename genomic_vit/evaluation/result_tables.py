@@ -10,6 +10,16 @@ import pandas as pd
 
 from genomic_vit.evaluation.comparison import ALL, MACRO
 from genomic_vit.evaluation.decision import TOLD, net_benefit_at
+from genomic_vit.evaluation.result_text import (
+    auc_text,
+    counts_text,
+    difference_text,
+    gap_text,
+    interval_text,
+    number_text,
+    p_text,
+    withheld_text,
+)
 from genomic_vit.evaluation.rows import Rows
 
 METRICS = (
@@ -33,11 +43,11 @@ def ranking_row(here: pd.DataFrame, arm: str, reference: str, beside: pd.DataFra
         arm,
         interval_text(own.loc["auc"]),
         *([] if beside is None else [auc_text(beside, arm)]),
-        *(_number(own.loc[metric]["value"]) for metric in ("auc_within_folds",) if metric in own.index),
+        *(number_text(own.loc[metric]["value"]) for metric in ("auc_within_folds",) if metric in own.index),
         gap_text(gap, arm, reference),
-        _p(gap["p_holm"]) if gap is not None else "",
-        _p(own.loc["auc"]["p"]),
-        _number(own.loc["average_precision"]["value"]),
+        p_text(gap["p_holm"]) if gap is not None else "",
+        p_text(own.loc["auc"]["p"]),
+        number_text(own.loc["average_precision"]["value"]),
     ]
 
 
@@ -47,7 +57,7 @@ def answer_row(here: pd.DataFrame, arm: str) -> list[str]:
     return [
         arm,
         *(
-            interval_text(own.loc[metric], digits=2) if metric in LINES else _number(own.loc[metric]["value"])
+            interval_text(own.loc[metric], digits=2) if metric in LINES else number_text(own.loc[metric]["value"])
             for metric in METRICS
         ),
         interval_text(own.loc["expected_calibration_error_by_chance"]),
@@ -149,7 +159,7 @@ def subgroup_tables(
             for _, row in here[here["metric"] == "auc"].iterrows():
                 gap = gaps.loc[row["arm"]] if row["arm"] in gaps.index else None
                 aucs = [interval_text(row), *([auc_text(beside, row["arm"])] if both else [])]
-                p = _p(gap["p_holm"]) if gap is not None else ""
+                p = p_text(gap["p_holm"]) if gap is not None else ""
                 rows.append([row["arm"], *aucs, gap_text(gap, row["arm"], reference), p])
             told.append(SubgroupTable(heading, counts, both, rows))
     return told
@@ -158,17 +168,6 @@ def subgroup_tables(
 def other_unit(unit: str) -> str:
     """Case of patient, patient of case."""
     return "case" if unit == "patient" else "patient"
-
-
-def auc_text(here: pd.DataFrame, arm: str) -> str:
-    """AUC of an arm in the results of one group, target and unit; a dash where those are withheld."""
-    own = here[(here["arm"] == arm) & (here["metric"] == "auc")]
-    return interval_text(own.iloc[0]) if len(own) else "–"
-
-
-def withheld_text(here: pd.DataFrame) -> str:
-    """Why the numbers of these rows are not given."""
-    return f"withheld: {'; '.join(here[here['metric'] == 'withheld']['note'])}"
 
 
 def heat_table(results: pd.DataFrame, what: Literal["heat_in_lesion", "pointing_game"]) -> list[list[str]]:
@@ -182,7 +181,7 @@ def heat_table(results: pd.DataFrame, what: Literal["heat_in_lesion", "pointing_
         told.append(
             [
                 arm,
-                *(_number(own.loc[metric]["value"]) for metric in (what, f"{what}_by_chance")),
+                *(number_text(own.loc[metric]["value"]) for metric in (what, f"{what}_by_chance")),
                 difference_text(beyond) if known else "–",
                 f"{networks['low']:+.3f} to {networks['high']:+.3f}" if known else "–",
                 difference_text(own.loc[f"{what}_beyond_area"]),
@@ -202,34 +201,3 @@ def same_heat_text(tables: Sequence[list[list[str]]]) -> str:
 def rows_of(results: pd.DataFrame, group: str, target: str, unit: str) -> pd.DataFrame:
     """The results of one group, target and unit."""
     return results[(results["group"] == group) & (results["target"] == target) & (results["unit"] == unit)]
-
-
-def counts_text(row: pd.Series) -> str:
-    """Behind how many cases and patients a number of these results stands."""
-    return f"{row['cases']:.0f} cases of {row['patients']:.0f} patients, {row['positive']:.0f} positive"
-
-
-def interval_text(row: pd.Series, digits: int = 3) -> str:
-    """value (low–high); `to` where a sign stands beside the dash; a dash alone where there is no value."""
-    if np.isnan(row["value"]):
-        return "–"
-    dash = " to " if row["low"] < 0 or row["high"] < 0 else "–"
-    return f"{row['value']:.{digits}f} ({row['low']:.{digits}f}{dash}{row['high']:.{digits}f})"
-
-
-def difference_text(row: pd.Series) -> str:
-    """Signed value (low to high)."""
-    return f"{row['value']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-
-
-def gap_text(row: pd.Series | None, arm: str, reference: str) -> str:
-    """What stands in the column of differences from the reference; there are none where the reference is missing."""
-    return difference_text(row) if row is not None else "reference" if arm == reference else "–"
-
-
-def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f}"
-
-
-def _p(value: float) -> str:
-    return "–" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
