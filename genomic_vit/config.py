@@ -160,11 +160,12 @@ class RolloutConfig:
 
     Args:
         residual: the identity's share at each layer, in (0, 1); 0.5 is the classical choice.
-        learn_residual: learn it, one a layer, beginning with `residual`.
+        learn_residual: learn it, one a layer, beginning with `residual`, then in (0.0001, 0.9999).
         fusion: of the heads.
         discard: share of the smallest attention dropped, for each image and layer; needs the dense way.
         start_layer: first layer that counts, from 0.
-        attention: dense makes the n × n matrices, streamed never does; auto streams where it can.
+        attention: dense makes the n × n matrices, streamed never does (vit.attention_dropout does, in training on a
+            CPU); auto streams where it can.
     """
 
     residual: float = 0.5
@@ -176,6 +177,11 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.residual < 1, f"rollout.residual is {self.residual}; it must be between 0 and 1")
+        _require(
+            not self.learn_residual or 1e-4 < self.residual < 1 - 1e-4,
+            f"rollout.residual is {self.residual} with rollout.learn_residual; one that is learnt must be between "
+            "0.0001 and 0.9999",
+        )
         _require(0 <= self.discard < 1, f"rollout.discard is {self.discard}; give a share of at least 0, below 1")
         _require(
             not (self.discard and self.attention == "streamed"),

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -18,6 +19,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is not at {folder}; set GENOMIC_VIT_DATA")
     return folder
+
+
+@pytest.fixture
+def unchecked_types(monkeypatch):
+    """Signatures are not looked at, as for a user: the words of a check are heard, not jaxtyping's before them."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ def fuse(heads: np.ndarray, fusion: str, discard: float, kept: tuple[int, ...]) 
             for j in range(tokens):
                 if i not in kept and j not in kept and fused[i, j] < smallest_kept:
                     fused[i, j] = 0
+    if fusion == "mean" and not discard:
+        return fused  # as it was given, where it was rounded
     for i in range(tokens):
         fused[i] = fused[i] / fused[i].sum() if fused[i].sum() > 0 else np.eye(tokens)[i]
     return fused

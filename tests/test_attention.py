@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from genomic_vit import ViT
 from genomic_vit.models.attention import Attention, AttentionMap
 from tests import oracles
 
@@ -40,6 +41,11 @@ def test_low_precision_maps_are_made_in_float32():
     q, k = torch.randn(2, 1, 1, 4, 8).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert AttentionMap(q, k, 1.0).dense().dtype == torch.float32
+
+
+def test_a_way_that_there_is_not_is_refused_when_a_vit_is_made(unchecked_types):
+    with pytest.raises(ValueError, match="attention is 'strem'; pass one of auto, dense, streamed"):
+        ViT((8, 8), patch_px=4, width=8, depth=1, heads=2, attention="strem")
 
 
 def test_width_must_divide_into_heads():

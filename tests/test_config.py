@@ -20,6 +20,10 @@ from genomic_vit.config import ConfigError, RunConfig, from_tree
         ({"vit": {"dropout": 1.0}}, "vit.dropout is 1.0"),
         ({"vit": {"patch_px": 7}}, "slab.tile_px 32 must be a multiple of vit.patch_px 7"),
         ({"rollout": {"residual": 1.0}}, "rollout.residual is 1.0; it must be between 0 and 1"),
+        (
+            {"rollout": {"residual": 1e-5, "learn_residual": True}},
+            "residual is 1e-05 with rollout.learn_residual; one that is learnt must be between 0.0001 and 0.9999",
+        ),
         ({"cnn": {"dropout": -0.1}}, "cnn.dropout is -0.1"),
         ({"training": {"epochs": 0}}, "training.epochs is 0"),
         ({"training": {"learning_rate": 0}}, "training.learning_rate is 0"),

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +52,35 @@ def test_they_are_of_the_rollout_with_its_options(discard, start):
         apart = torch.cdist(part, part, p=1).amax((1, 2)) / 2
         assert (apart <= seen.mixing_bound[layer] + 1e-12).all()
         assert torch.equal(seen.mixing_bound[min(layer, start)], seen.mixing_bound[start])
+
+
+def rows_asked_for(square: torch.Tensor, query: str | int) -> torch.Tensor:
+    """Of (b n n) with three prefix tokens."""
+    return square[:, 3:] if query == "mean" else square[:, [0 if query == "cls" else query]]
+
+
+@pytest.mark.parametrize("query", ["cls", 1, "mean"])
+@pytest.mark.parametrize("discard", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["maps", "matrices", "tensor"])
+def test_they_are_of_the_query_and_of_whatever_attention_is_given(kind, query, discard, monkeypatch):
+    monkeypatch.setattr(streamed, "BLOCK_ROWS", 4)
+    maps = random_maps(3, 1.0)
+    dense = [m.dense() for m in maps]
+    given = {"maps": maps, "matrices": dense, "tensor": torch.stack(dense, dim=1)}[kind]
+    seen = rollout_diagnostics(given, prefix_tokens=3, query=query, fusion="max", discard=discard)
+    kept = tuple({0, *({0 if query == "cls" else query} - {"mean"})})
+    own = list(kept)[-1:] if query != "mean" else []
+    for layer in range(3):
+        numbers = dense[layer].numpy()
+        fused = torch.tensor(np.stack([oracles.fuse(numbers[image], "max", discard, kept) for image in range(2)]))
+        row = rows_asked_for(fused, query).mean(1)
+        diagonal = rows_asked_for(fused.diagonal(dim1=1, dim2=2)[..., None], query)
+        torch.testing.assert_close(seen.maps[layer], row[:, 3:])
+        torch.testing.assert_close(seen.self_mass[layer], diagonal[..., 0].mean(1))
+        torch.testing.assert_close(seen.register_mass[layer], row[:, [i for i in range(3) if i not in own]].sum(1))
+    whole = torch.tensor(oracles.rollout([d.numpy() for d in dense], 0.5, "max", discard, kept=kept))
+    row = rows_asked_for(whole, query).mean(1)[:, 3:]
+    torch.testing.assert_close(seen.rollout_contrast, row.amax(1) / row.mean(1))
 
 
 def test_the_report_is_a_line_a_layer():

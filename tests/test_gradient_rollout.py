@@ -4,8 +4,10 @@ import torch
 from einops import rearrange
 
 from genomic_vit import ViT
+from genomic_vit.config import from_tree
 from genomic_vit.models import streamed
 from genomic_vit.models.attention import AttentionMap
+from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.models.gradient_rollout import gradient_rollout
 from tests import oracles
 
@@ -58,5 +60,22 @@ def test_what_gives_no_gradient_is_refused():
         gradient_rollout(logits, maps, prefix_tokens=8)
     with pytest.raises(ValueError, match="pass the ViT's own maps"):
         gradient_rollout(logits, [AttentionMap(maps[0].q, maps[0].k, 1.0)])
-    with torch.no_grad(), pytest.raises(ValueError, match="not on the graph; call the ViT with gradients enabled"):
+    with torch.no_grad(), pytest.raises(ValueError, match="not on the graph: gradients were off, or weights are"):
         gradient_rollout(*vit(image)[:2])
+    with pytest.raises(ValueError, match=r"the last map has no part in these logits.*vit_logits of GenomicViT"):
+        gradient_rollout(logits, vit(image).attention)
+    vit.requires_grad_(False).head.requires_grad_(True)
+    with pytest.raises(ValueError, match=r"weights are frozen; call the ViT with gradients enabled.*or on an image"):
+        gradient_rollout(*vit(image)[:2])
+    found = gradient_rollout(*vit.requires_grad_(False)(image.clone().requires_grad_())[:2], prefix_tokens=2)
+    torch.testing.assert_close(found, gradient_rollout(logits, maps, prefix_tokens=2))
+
+
+def test_the_answer_of_the_cnn_is_refused():
+    """It reaches all maps but the last through the heat, and would give something that is not the ViT's relevance."""
+    torch.manual_seed(0)
+    tree = {"slab": {"tile_px": 16}, "vit": {"patch_px": 4, "width": 16, "depth": 2, "heads": 2}}
+    output = build_model(from_tree(tree, "here")).eval()(torch.rand(1, 1, 48, 48))
+    assert gradient_rollout(output.vit_logits, output.attention).max() > 0
+    with pytest.raises(ValueError, match=r"pass those of the ViT's own head \(vit_logits of GenomicViT\)"):
+        gradient_rollout(output.logits, output.attention)

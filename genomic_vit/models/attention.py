@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genomic_vit.models.shared import can_share, shared_attention
+
+Way = Literal["auto", "dense", "streamed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class AttentionMap:
 
     @property
     def device(self) -> torch.device:
-        """Where q and k are."""
+        """Where q is, and k should be."""
         return self.q.device
 
     @property
@@ -66,7 +68,8 @@ class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762, §3.2.2) that returns its map beside the tokens.
 
     The value path runs on the fused kernel; the map keeps q and k on the graph, so that what is learnt through it
-    reaches the same weights.
+    reaches the same weights. With dropout in training on a CPU torch 2.13 has no fused kernel, and its own plain one
+    holds a layer's (b h n n) whatever the way.
 
     Args:
         width: d.
@@ -77,7 +80,7 @@ class Attention(nn.Module):
             kernel, in training on a CPU with a backward pass that a rollout shares.
 
     Raises:
-        ValueError: heads does not divide width.
+        ValueError: heads does not divide width, or there is no such way.
     """
 
     def __init__(
@@ -85,9 +88,11 @@ class Attention(nn.Module):
         width: int,
         heads: int,
         dropout: float = 0.0,
-        way: Literal["auto", "dense", "streamed"] = "auto",
+        way: Way = "auto",
     ) -> None:
         super().__init__()
+        if way not in get_args(Way):
+            raise ValueError(f"Attention: attention is {way!r}; pass one of {', '.join(get_args(Way))}")
         if width % heads:
             raise ValueError(f"Attention: width {width} must be a multiple of heads {heads}")
         self.heads = heads

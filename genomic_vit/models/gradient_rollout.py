@@ -32,7 +32,8 @@ def gradient_rollout(
         (b, t, n − prefix_tokens), float32 at least, non-negative; its scale has no meaning. The graph is kept.
 
     Raises:
-        ValueError: no maps, maps without values, prefix_tokens outside [1, n), or logits off the graph.
+        ValueError: no maps, maps without values, prefix_tokens outside [1, n), logits or maps off the graph, or logits
+            that the last map has no part in.
     """
     if not attention or any(layer.v is None or layer.mixed is None for layer in attention):
         raise ValueError("gradient_rollout: pass the ViT's own maps; matrices or maps without values give no gradient")
@@ -41,8 +42,11 @@ def gradient_rollout(
         raise ValueError(
             f"gradient_rollout: prefix_tokens is {prefix_tokens} with {tokens} tokens; pass 1 to {tokens - 1}"
         )
-    if not logits.requires_grad:
-        raise ValueError("gradient_rollout: the logits are not on the graph; call the ViT with gradients enabled")
+    if not (logits.requires_grad and all(layer.mixed.requires_grad for layer in attention)):
+        raise ValueError(
+            "gradient_rollout: logits or maps are not on the graph: gradients were off, or weights are frozen; call "
+            "the ViT with gradients enabled, and with weights that require them or on an image that does"
+        )
     return torch.stack(
         [_relevance(logits[:, t].sum(), attention)[:, prefix_tokens:] for t in range(logits.shape[1])], dim=1
     )
@@ -50,6 +54,11 @@ def gradient_rollout(
 
 def _relevance(answer: Float[Tensor, ""], attention: Sequence[AttentionMap]) -> Float[Tensor, "b n"]:
     gradients = torch.autograd.grad(answer, [layer.mixed for layer in attention], retain_graph=True, allow_unused=True)
+    if gradients[-1] is None:
+        raise ValueError(
+            "gradient_rollout: the last map has no part in these logits; pass those of the ViT's own head "
+            "(vit_logits of GenomicViT) and the maps of the same call"
+        )
     first = attention[0].q
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
     row = torch.zeros(first.shape[0], first.shape[-2], dtype=dtype, device=first.device)

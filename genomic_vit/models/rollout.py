@@ -11,19 +11,28 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genomic_vit.models.attention import AttentionMap
-from genomic_vit.models.rollout_checks import check_call, check_residual, check_result, check_values
+from genomic_vit.models.attention import AttentionMap, Way, single
+from genomic_vit.models.rollout_arguments import (
+    Layer,
+    Layers,
+    Shares,
+    first_row,
+    layer_shares,
+    layers_of,
+    never_dropped,
+    rows_of,
+    size_of,
+)
+from genomic_vit.models.rollout_checks import check_call, check_options, check_residual, check_result, check_values
 from genomic_vit.models.shared import ported_step
-from genomic_vit.models.streamed import Fusion, fuse_heads, share_out, streamed_step
+from genomic_vit.models.streamed import Fusion, fuse_heads, nothing, share_out, streamed_step
 
-Method = Literal["auto", "dense", "streamed"]
-Layer = AttentionMap | Float[Tensor, "b h n n"]
-Shares = float | Sequence[float] | Float[Tensor, ""] | Float[Tensor, " l"]
+LEARNT_EDGE = 1e-4  # how near to 0 and 1 a learnt share may come
 ROOM_BYTES = 2**22  # of a sum over heads on a CPU: it should be read again from cache
 
 
 def attention_rollout(
-    attention: Sequence[Layer] | Float[Tensor, "b l h n n"],
+    attention: Layers,
     *,
     fusion: Fusion = "mean",
     residual: Shares = 0.5,
@@ -31,7 +40,7 @@ def attention_rollout(
     start_layer: int = 0,
     prefix_tokens: int = 1,
     query: Literal["cls", "mean"] | int = "cls",
-    method: Method = "auto",
+    method: Way = "auto",
     check: bool | None = None,
 ) -> Float[Tensor, "b patches"]:
     """How much a token at the last layer draws from each patch at the first, if attention were all that mixed tokens.
@@ -42,7 +51,7 @@ def attention_rollout(
 
     Args:
         attention: first layer first: the ViT's maps, or matrices of any model whose rows sum to one, as a sequence of
-            (b h n n) or one tensor (b l h n n).
+            (b h n n) or one tensor (b l h n n). float32 and float64 do not mix.
         fusion: over heads. After max or min each row is divided by its sum, before the identity is mixed in.
         residual: c in (0, 1): a number, one a layer (of all layers, also those before start_layer), or a tensor of
             either kind, which may be learnt.
@@ -58,7 +67,8 @@ def attention_rollout(
             "dense" makes the matrices; needed for second derivatives. "auto" streams where it can.
         check: whether rows sum to one and nothing is NaN. True: every row of every layer. None: by the sums of the
             result and of query rows, of the last layer and with max or min fusion of all; on a CPU outside of
-            torch.compile only, since elsewhere looking at a value would make the device wait. False: not at all.
+            torch.compile only, since elsewhere looking at a value would make the device wait. Max and min hide what
+            other rows sum to. False: not at all.
 
     Returns:
         (b, n − prefix_tokens), float32 at least, non-negative, on the graph. A row sums to one less what the prefix
@@ -68,16 +78,17 @@ def attention_rollout(
         ValueError: an argument is impossible, or the attention is none; the message says what was found and what to
             pass.
     """
-    layers = [*attention.unbind(1)] if isinstance(attention, Tensor) and attention.ndim == 5 else [*attention]
+    layers = layers_of(attention)
     check_call(layers, fusion, discard, start_layer, prefix_tokens, query, method)
-    images, tokens, like = _size(layers[0])
+    images, tokens, like = size_of(layers[0])
     shares = layer_shares(residual, len(layers), like, check is not False)
-    looks = like.device.type == "cpu" and not torch.compiler.is_compiling() if check is None else False
+    looks = like.device.type == "cpu" and not torch.compiler.is_compiling() if check is None else check
     if check:
         check_values(layers)
     token = 0 if query == "cls" else query
-    room = None if torch.compiler.is_compiling() else _room(images, tokens, like)
-    row = _first_row(images, tokens, prefix_tokens, token, like)
+    dense = not all(_streams(layer, method) for layer in layers)
+    room = _room(images, tokens, like) if dense and not torch.compiler.is_compiling() else None
+    row = first_row(images, tokens, prefix_tokens, token, like)
     with torch.autocast(like.device.type, enabled=False):  # half precision is not enough to accumulate in
         for index in range(len(layers) - 1, start_layer - 1, -1):
             layer, share = layers[index], shares[index]
@@ -86,8 +97,8 @@ def attention_rollout(
             elif _streams(layer, method) and not discard:
                 mixed = _streamed(row, layer, fusion)
             else:
-                kept = {*range(min(1, prefix_tokens)), *({token} - {"mean"})}
-                mixed = dense_step(row, _rows(layer, slice(None)), fusion, discard, sorted(kept), room)
+                kept = never_dropped(prefix_tokens, token)
+                mixed = dense_step(row, rows_of(layer, slice(None)), fusion, discard, kept, room)
             row = torch.lerp(mixed, row, share)
     if looks:
         check_result(row, layers, token, fusion)
@@ -123,7 +134,7 @@ def dense_step(
     if discard:
         fused = drop_smallest(fused, discard, kept)
     total = fused.sum(-1)
-    return torch.einsum("bi,bij->bj", share_out(row, total), fused) + row * (total == 0)
+    return torch.einsum("bi,bij->bj", share_out(row, total), fused) + row * nothing(total)
 
 
 def drop_smallest(fused: Float[Tensor, "b n n"], discard: float, kept: Sequence[int]) -> Float[Tensor, "b n n"]:
@@ -162,12 +173,13 @@ class Rollout(nn.Module):
     Args:
         depth: l.
         residual: the identity's share, in (0, 1); where learnt, where it starts.
-        learn_residual: make it a parameter of its own for each layer, the logit of it, so that it stays in (0, 1).
+        learn_residual: make it a parameter of its own for each layer: the logit of where it lies between 0.0001 and
+            0.9999, so that it stays inside and can leave every place.
         fusion, discard, start_layer: as `attention_rollout`.
         attention: `method` of `attention_rollout`.
 
     Raises:
-        ValueError: residual is outside (0, 1).
+        ValueError: residual is outside (0, 1), or (0.0001, 0.9999) where learnt, or another option is impossible.
     """
 
     def __init__(
@@ -179,17 +191,22 @@ class Rollout(nn.Module):
         fusion: Fusion = "mean",
         discard: float = 0.0,
         start_layer: int = 0,
-        attention: Method = "auto",
+        attention: Way = "auto",
     ) -> None:
         super().__init__()
-        check_residual([residual])
+        check_residual([residual], LEARNT_EDGE if learn_residual else 0.0)
+        check_options(fusion, discard, start_layer, depth, attention)
         self.residual = residual
         self.fusion, self.discard, self.start_layer, self.attention = fusion, discard, start_layer, attention
-        self.logit = nn.Parameter(torch.full((depth,), residual).logit()) if learn_residual else None
+        inside = 0.5 + (residual - 0.5) / (1 - 2 * LEARNT_EDGE)
+        logit = torch.full((depth,), inside, dtype=torch.float64).logit().to(torch.get_default_dtype())
+        self.logit = nn.Parameter(logit) if learn_residual else None
 
     def shares(self) -> float | Float[Tensor, " l"]:
         """The identity's share now: the number given, or one learnt a layer."""
-        return self.residual if self.logit is None else torch.sigmoid(self.logit.float()).clamp(1e-4, 1 - 1e-4)
+        if self.logit is None:
+            return self.residual
+        return 0.5 + (1 - 2 * LEARNT_EDGE) * (torch.sigmoid(single(self.logit)) - 0.5)
 
     def forward(
         self, attention: Sequence[AttentionMap], prefix_tokens: int, check: bool | None = None
@@ -206,32 +223,6 @@ class Rollout(nn.Module):
         )
 
 
-def _size(layer: Layer) -> tuple[int, int, Tensor]:
-    """Images, tokens, and an empty tensor of the rollout's device and dtype."""
-    tensor = layer.q if isinstance(layer, AttentionMap) else layer
-    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    return tensor.shape[0], tensor.shape[-2], torch.empty(0, dtype=dtype, device=tensor.device)
-
-
-def layer_shares(residual: Shares, depth: int, like: Tensor, check: bool = True) -> Sequence[float | Tensor]:
-    """The identity's share of every layer, on the device of `like`; `check` looks at their values.
-
-    Raises:
-        ValueError: a share is not in (0, 1), or there are more or fewer than `depth`.
-    """
-    if isinstance(residual, Tensor):
-        if check:
-            check_residual(residual)
-        shares = residual.to(like).expand(depth) if residual.ndim == 0 else residual.to(like)
-        shares = shares.unbind()
-    else:
-        shares = list(residual) if isinstance(residual, Sequence) else [residual] * depth
-        check_residual(shares)
-    if len(shares) != depth:
-        raise ValueError(f"attention_rollout: residual has {len(shares)} shares for {depth} layers; pass one a layer")
-    return shares
-
-
 def _room(images: int, tokens: int, like: Tensor) -> Float[Tensor, "b rows n"] | None:
     """Memory for sums over heads, on a CPU; none of it is taken before it is written to."""
     if like.device.type != "cpu":
@@ -240,29 +231,17 @@ def _room(images: int, tokens: int, like: Tensor) -> Float[Tensor, "b rows n"] |
     return like.new_empty(images, -(-tokens // -(-tokens // rows)), tokens)  # in blocks of one size
 
 
-def _first_row(
-    images: int, tokens: int, prefix_tokens: int, token: Literal["mean"] | int, like: Tensor
-) -> Float[Tensor, "b n"]:
-    """The query as weights of tokens."""
-    row = torch.zeros(images, tokens, dtype=like.dtype, device=like.device)
-    if token == "mean":
-        row[:, prefix_tokens:] = 1 / (tokens - prefix_tokens)
-    else:
-        row[:, token] = 1
-    return row
-
-
 def _lone_row(layer: Layer, token: int, fusion: Fusion) -> Float[Tensor, "b n"]:
     """One fused row of a layer."""
-    row = fuse_heads(_rows(layer, slice(token, token + 1)), fusion)[:, 0]
+    row = fuse_heads(rows_of(layer, slice(token, token + 1)), fusion)[:, 0]
     if fusion == "mean":
         return row
     total = row.sum(-1, keepdim=True)
-    alone = _first_row(*row.shape, 0, token, row) * (total == 0)
+    alone = first_row(*row.shape, 0, token, row) * nothing(total)
     return row * share_out(torch.ones_like(total), total) + alone
 
 
-def _streams(layer: Layer, method: Method) -> bool:
+def _streams(layer: Layer, method: Way) -> bool:
     """Whether a layer is streamed: where it is asked for, or may be and no matrix is there yet."""
     return method != "dense" and isinstance(layer, AttentionMap) and (method == "streamed" or layer.matrix is None)
 
@@ -271,10 +250,3 @@ def _streamed(row: Float[Tensor, "b n"], layer: AttentionMap, fusion: Fusion) ->
     if layer.ports and fusion == "mean" and row.dtype == layer.q.dtype and torch.is_grad_enabled():
         return ported_step(row, layer.ports.pop(), layer.q, layer.k, layer.scale)
     return streamed_step(row, layer.q, layer.k, layer.scale, fusion)
-
-
-def _rows(layer: Layer, queries: slice) -> Float[Tensor, "b h queries n"]:
-    if isinstance(layer, AttentionMap):
-        return layer.rows(queries)
-    rows = layer[:, :, queries]
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows

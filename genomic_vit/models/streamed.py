@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Fusion = Literal["mean", "max", "min"]
@@ -130,7 +130,7 @@ def _extreme(row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion) ->
             fused = fuse_heads(torch.softmax(queries[some, :, block] @ keys[some], dim=-1), fusion)  # (b rows n)
             total, weight = fused.sum(-1), row[some, block]
             out[some] += torch.einsum("bi,bij->bj", share_out(weight, total), fused)
-            out[some, block] += weight * (total == 0)
+            out[some, block] += weight * nothing(total)
     return out
 
 
@@ -148,7 +148,7 @@ def _extreme_backward(
             fused = fuse_heads(attention, fusion)
             total = fused.sum(-1)
             u = share_out(torch.einsum("bij,bj->bi", fused, g), total)
-            d_row[some, block] = u + g[:, block] * (total == 0)
+            d_row[some, block] = u + g[:, block] * nothing(total)
             d_fused = share_out(row[some, block], total)[..., None] * (g[:, None, :] - u[..., None])
             winner = attention == fused[:, None]
             d_attention = d_fused[:, None] * winner / winner.sum(1, keepdim=True)  # heads that tie share it
@@ -166,8 +166,14 @@ def fuse_heads(attention: Float[Tensor, "b h rows n"], fusion: Fusion) -> Float[
 
 
 def share_out(weight: Float[Tensor, "b rows"], total: Float[Tensor, "b rows"]) -> Float[Tensor, "b rows"]:
-    """weight / total, and 0 where the total is: a row without any attention hands nothing on."""
-    return torch.where(total > 0, weight / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
+    """weight / total, and 0 where the row has no attention: it hands nothing on."""
+    least = torch.finfo(total.dtype).tiny
+    return torch.where(total >= least, weight / total.clamp(min=least), 0.0)
+
+
+def nothing(total: Float[Tensor, "b rows"]) -> Bool[Tensor, "b rows"]:
+    """Which rows have no attention: sums below the least normal number, too coarse to divide by, count as zero."""
+    return total < torch.finfo(total.dtype).tiny
 
 
 def row_blocks(tokens: int) -> Iterator[slice]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genomic_vit.models.attention import Attention, AttentionMap
+from genomic_vit.models.attention import Attention, AttentionMap, Way
 
 
 class ViTOutput(NamedTuple):
@@ -54,7 +54,7 @@ class Block(nn.Module):
         dropout: float,
         attention_dropout: float = 0.0,
         layer_scale: float | None = None,
-        way: Literal["auto", "dense", "streamed"] = "auto",
+        way: Way = "auto",
     ) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
@@ -92,10 +92,11 @@ class ViT(nn.Module):
         attention_dropout: of attention, in the value path only: the maps, and the rollout, are the undropped attention.
         layer_scale: what LayerScale's factors begin as; None has no LayerScale.
         attention: "dense" makes every n × n matrix once, for values and rollout alike, and allows second derivatives;
-            "streamed" and "auto" run on the fused kernel and never hold one.
+            "streamed" and "auto" run on the fused kernel and never hold one, but for attention_dropout in training on
+            a CPU, where torch's kernel makes each layer's.
 
     Raises:
-        ValueError: an image side is not a multiple of patch_px.
+        ValueError: an image side is not a multiple of patch_px, or there is no such way of attention.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class ViT(nn.Module):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         layer_scale: float | None = None,
-        attention: Literal["auto", "dense", "streamed"] = "auto",
+        attention: Way = "auto",
     ) -> None:
         super().__init__()
         self.patch_px = patch_px
