@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,11 @@ from uuid import uuid4
 from genomic_vit.data.case import Reading, cut_case
 from genomic_vit.data.entry import CacheError, DamagedEntry, PreparedSlab, read_entry, write_entry
 from genomic_vit.data.identity import content_key, still_same, used_files
+from genomic_vit.data.stale import sweep
 from genomic_vit.imaging.lesion_file import find_lesion_file
 from genomic_vit.imaging.scan import open_scan
 
 FORMAT = 4  # raise it when the cut or the readers give other numbers than before
-STALE_S = 86_400  # what a killed process left half written is removed after a day
 log = logging.getLogger(__name__)
 
 
@@ -29,7 +28,7 @@ def cache_folder() -> Path:
 
 
 def open_cache(folder: Path) -> Path:
-    """Make a cache folder where there is none, and see that it can be written.
+    """Make a cache folder where there is none, and see that it can be written; clear what killed processes left.
 
     Raises:
         CacheError: it cannot.
@@ -37,16 +36,14 @@ def open_cache(folder: Path) -> Path:
     probe = folder / f".probe.{uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-        for part in folder.glob(".*.part.npy"):
-            if time.time() - part.stat().st_mtime > STALE_S:
-                part.unlink(missing_ok=True)
+        probe.mkdir()  # a folder: a full disk often takes empty files still
+        probe.rmdir()
     except OSError as problem:
         raise CacheError(
-            f"{folder}: prepared slabs cannot be kept here ({problem.strerror}); name a folder that can be written "
-            "with --cache or GENOMIC_VIT_CACHE."
+            f"{folder}: prepared slabs cannot be kept here ({problem.strerror}); make room, or name a folder that can "
+            "be written with --cache or GENOMIC_VIT_CACHE."
         ) from problem
+    sweep(folder, ".*.part.npy", ".phantom-*.part")
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import mmap
@@ -9,6 +10,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -17,11 +19,26 @@ from genomic_vit.data.slab import Slab
 from genomic_vit.imaging.drawn import Measured
 from genomic_vit.imaging.geometry import Geometry
 
-OPEN_MAPS = 8192  # Linux allows 65,530 maps a process; a cohort may have more slabs than that
+MAPS = 8192  # Linux allows 65,530 a process; a cohort may have more slabs than that
+
+
+def open_files() -> int | None:
+    """How many files this process may have open at once (ulimit -n); None where there is no such limit."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def map_count(files: int | None) -> int:
+    """How many slabs to keep mapped where `files` may be open: each map holds one, and half are left to all else."""
+    return MAPS if files is None else max(1, min(MAPS, files // 2))
 
 
 class CacheError(UserError):
-    """The cache folder cannot be written."""
+    """The cache folder cannot be written, or what was in it cannot be read any more."""
 
 
 class DamagedEntry(ValueError):
@@ -92,7 +109,7 @@ def write_entry(
     for field in ("spacing_mm", "origin_mm", "direction"):
         record[field] = getattr(geometry, field)
     record["diameter_mm"], record["hu"], record["lesion"], record["told"] = slab.diameter_mm, slab.hu, slab.lesion, told
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part.npy")
+    part = path.with_name(f".{path.stem}.{uuid4().hex}.part.npy")  # containers share process ids
     try:
         with part.open("wb") as file:
             np.save(file, record)
@@ -135,12 +152,17 @@ def read_entry(path: Path) -> PreparedSlab:
     return PreparedSlab(path, geometry, diameter_mm, measured, name, siblings, used, tuple(notes))
 
 
-@functools.lru_cache(maxsize=OPEN_MAPS)
+@functools.lru_cache(maxsize=map_count(open_files()))
 def _map(path: Path) -> dict[str, np.ndarray]:
     """Mapped hu and lesion of an entry, as plain read-only arrays."""
     try:
         record = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as problem:
+        if isinstance(problem, OSError) and problem.errno in (errno.EMFILE, errno.ENFILE):
+            raise CacheError(
+                f"{path}: a prepared slab cannot be opened ({problem.strerror}; a process may have {open_files()} "
+                "open). Allow more, as ulimit -n 4096 does, and give the same command again, train's with --resume."
+            ) from problem
         raise CacheError(
             f"{path}: a prepared slab went away while it was in use ({problem}); leave the cache folder alone while a "
             "run goes on, and give the same command again, train's with --resume."

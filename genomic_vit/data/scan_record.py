@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def _keep(record: ScanRecord, place: Path) -> None:
         "thumbnail": base64.b64encode(prints.thumbnail.astype("<f4").tobytes()).decode(),
         "size_mm": prints.size_mm.tolist(),
     }
-    part = place.with_name(f".{place.stem}.{os.getpid()}.part.npy")  # named as what `open_cache` sweeps
+    part = place.with_name(f".{place.stem}.{uuid4().hex}.part.npy")  # named as what `open_cache` sweeps
     try:
         part.write_text(json.dumps(told), encoding="utf-8")
         os.replace(part, place)

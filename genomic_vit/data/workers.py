@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,10 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import ProcessPoolExecutor
 
 from genomic_vit.config import UserError
+from genomic_vit.data.stale import sweep
 
 PATIENCE_S = 20  # for a cluster to answer
+MARKS = ".running-"  # folders of marks begin so
 Engine = Literal["loky", "ray", "dask"]
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -53,7 +55,8 @@ def run_each(
         EngineError: the engine is not installed, or its cluster cannot be reached.
     """
     left = dict.fromkeys(range(len(items)))
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".running-") as marks, _backend(engine, jobs):
+    sweep(folder, f"{MARKS}*")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=MARKS) as marks, _backend(engine, jobs):
         marked = partial(_marked, function, marks)
         while left:
             work = (delayed(marked)(index, items[index]) for index in tuple(left))
@@ -71,9 +74,11 @@ def run_each(
 
 def _marked(function: Callable[[Item], Result], marks: str, index: int, item: Item) -> tuple[int, Result]:
     mark = Path(marks, str(index))
-    mark.touch()
+    with suppress(OSError):  # the item matters, not its mark
+        mark.touch()
     result = function(item)
-    mark.unlink(missing_ok=True)
+    with suppress(OSError):
+        mark.unlink()
     return index, result
 
 
