@@ -12,9 +12,11 @@ import numpy as np
 
 from genomic_vit.cohort.labelled import read_cohort
 from genomic_vit.cohort.manifest import check_classes
-from genomic_vit.cohort.phantom import make_phantom
-from genomic_vit.config import PhantomConfig, RunConfig
+from genomic_vit.cohort.phantom import MANIFEST, make_phantom
+from genomic_vit.config import PhantomConfig, RunConfig, UserError
+from genomic_vit.data.cache import open_cache
 from genomic_vit.data.case import Reading
+from genomic_vit.data.entry import CacheError
 from genomic_vit.data.prepare import Prepared, prepare
 from genomic_vit.data.scan_record import ScanRecord, scan_records
 from genomic_vit.data.workers import Engine
@@ -32,7 +34,12 @@ def prepare_cohort(
     engine: Engine = "loky",
     bar: Bar | None = None,
 ) -> Prepared:
-    """The labelled cases of the config's manifest with their slabs; the phantom cohort is made where none is given."""
+    """The labelled cases of the config's manifest with their slabs; the phantom cohort is made where none is given.
+
+    Raises:
+        UserError: the manifest or its cases cannot be used; of it CacheError: the cache folder cannot be written.
+    """
+    open_cache(cache)
     data = Path(config.data) if config.data else phantom_manifest(config.phantom, cache, jobs, bar)
     needs_lesion = config.lesion.field == "lesion"
     cohort = read_cohort(
@@ -71,12 +78,27 @@ def record_scans(
 
 
 def phantom_manifest(phantom: PhantomConfig, cache: Path, jobs: int = -1, bar: Bar | None = None) -> Path:
-    """Manifest of the embedded phantom cohort, made in the cache folder the first time."""
+    """Manifest of the embedded phantom cohort, made in the cache folder the first time.
+
+    Raises:
+        CacheError: it cannot be written there.
+    """
     folder = cache / f"phantom-{phantom.patients}-{phantom.seed}-{phantom.signal:g}"
-    if (folder / "cases.csv").is_file():
-        return folder / "cases.csv"
-    with _bar(bar, "making the phantom cohort") as progress:
-        return make_phantom(folder, phantom.patients, phantom.seed, phantom.signal, progress=progress, jobs=jobs)
+    manifest = folder / MANIFEST
+    if manifest.is_file():
+        return manifest
+    try:
+        with _bar(bar, "making the phantom cohort") as progress:
+            return make_phantom(folder, phantom.patients, phantom.seed, phantom.signal, progress=progress, jobs=jobs)
+    except (OSError, UserError) as problem:
+        if manifest.is_file():
+            return manifest  # another command made the same cohort, and was quicker
+        if isinstance(problem, UserError):
+            raise
+        raise CacheError(
+            f"{cache}: the phantom cohort cannot be written here ({problem.strerror or problem}); make room, or name "
+            "a folder that can be written with --cache or GENOMIC_VIT_CACHE."
+        ) from problem
 
 
 def read_as(config: RunConfig, reading: Mapping[str, object]) -> RunConfig:

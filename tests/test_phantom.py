@@ -204,6 +204,16 @@ def test_refuses_what_it_cannot_do(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_a_folder_that_another_command_filled_meanwhile_is_refused(tmp_path):
+    def fill(done, total):
+        (tmp_path / "c").mkdir(exist_ok=True)
+        (tmp_path / "c/theirs").write_text("theirs")
+
+    with pytest.raises(UserError, match=r"c: is not empty.*Name another"):
+        make_phantom(tmp_path / "c", 2, progress=fill, jobs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"] and (tmp_path / "c/theirs").is_file()
+
+
 @pytest.mark.filterwarnings("ignore:.*have been cancelled.*")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_run_leaves_nothing(tmp_path, jobs):

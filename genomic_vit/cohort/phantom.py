@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from uuid import uuid4
 
 from joblib import Parallel, delayed
 
@@ -46,25 +47,34 @@ def make_phantom(
 
     Raises:
         UserError: the folder holds something, or an argument is impossible.
+        OSError: it cannot be written.
     """
     wanted = PhantomConfig(patients, seed, signal)
     if seed < 0 or jobs == 0:
         raise UserError(f"phantom: seed is {seed}, jobs is {jobs}; seed must be at least 0, jobs -1 or at least 1")
     folder = Path(folder)
     target = folder.resolve()
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        found = "is a file" if target.is_file() else "is not empty"
-        raise UserError(f"{folder}: {found}; a new or empty folder is needed. Name another, or remove it.")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
+    _check_free(folder)
+    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
+        part.mkdir(parents=True)
         _write_cohort(part, draw_patients(wanted.patients, wanted.seed, wanted.signal), progress, jobs)
-        if target.is_dir():
-            target.rmdir()  # Windows does not replace even an empty folder
-        os.replace(part, target)
+        try:
+            if target.is_dir():
+                target.rmdir()  # Windows does not replace even an empty folder
+            os.replace(part, target)
+        except OSError:
+            _check_free(folder)  # another command may have filled it meanwhile
+            raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder / MANIFEST
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        found = "is a file" if folder.is_file() else "is not empty"
+        raise UserError(f"{folder}: {found}; a new or empty folder is needed. Name another, or remove it.")
 
 
 def _write_cohort(
