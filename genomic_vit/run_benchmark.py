@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import joblib
@@ -27,9 +28,9 @@ from genomic_vit.evaluation.out_of_fold import OutOfFold, collect
 from genomic_vit.evaluation.plan import BenchmarkConfig, members
 from genomic_vit.evaluation.report import Findings
 from genomic_vit.run import Bar, phantom_manifest, prepare_cohort, record_scans
+from genomic_vit.training.environment import changes, environment
 from genomic_vit.training.lock import locked, no_room_said
 from genomic_vit.training.machine import best_device, check_arithmetic
-from genomic_vit.training.run_folder import environment
 from genomic_vit.training.whole import write_text
 
 log = logging.getLogger(__name__)
@@ -107,11 +108,11 @@ def compare_parts(
 ) -> Findings:
     """Read all parts back and compare the arms whose every part is there."""
     config, cohort, arms, gone = study.config, study.prepared.cohort, [], list(left_out)
-    scores, seconds = {}, 0.0
+    scores, done = {}, []
     for part in list_parts(study, dict(left_out)):
         if is_done(out, study, part):
             scores[part] = pd.read_csv(part.folder(out) / "scores.csv", dtype={"case": str, "arm": str})
-            seconds += json.loads((part.folder(out) / "done.json").read_text(encoding="utf-8"))["seconds"]
+            done.append(json.loads((part.folder(out) / "done.json").read_text(encoding="utf-8")))
     for name in config.arms:
         if name in dict(left_out):
             continue
@@ -127,6 +128,7 @@ def compare_parts(
         why = f"{failed[0].part}: {failed[0].reason}" if failed else "{}: {}".format(*gone[0])
         raise BenchmarkError(f"every arm failed; the first: {why}")
     missing = reference_missing(config, arms, dict(gone))
+    made = made_elsewhere([told.get("environment", {}) for told in done])  # parts of before that was kept have none
     groups = {condition: members(condition, cohort.covariates) for condition in config.subgroups}
     results = compare(
         cohort, arms, study.folds, config.reference, groups, config.minimum, config.unit, config.run.seed,
@@ -142,9 +144,9 @@ def compare_parts(
         tuple(arms),
         results,
         tuple(gone),
-        (*missing, *warnings, *untold),
+        (*missing, *made, *warnings, *untold),
         unlabelled,
-        seconds,
+        sum(told["seconds"] for told in done),
         study.checked,
     )
 
@@ -156,6 +158,30 @@ def reference_missing(config: BenchmarkConfig, arms: Sequence[OutOfFold], gone: 
     warning = (
         f"the reference {config.reference} is missing ({gone[config.reference]}): no differences from it are given. "
         "Run the same command again, or choose another --reference."
+    )
+    log.warning("%s", warning)
+    return [warning]
+
+
+def made_elsewhere(environments: Sequence[Mapping[str, str]]) -> list[str]:
+    """A warning, also logged, where parts were not made under the versions and on the machine of now.
+
+    Args:
+        environments: of each part; what one lacks is not known, and not warned of.
+    """
+    now = environment()
+    differ = [each for then in environments if (each := changes(then, now))]
+    if not differ:
+        return []
+    listed = []
+    for name in now:
+        counts = Counter(each[name][0] for each in differ if name in each)
+        if counts:
+            listed.append(f"{name} {', '.join(f'{then} ({n})' for then, n in counts.items())}, now {now[name]}")
+    warning = (
+        f"{len(differ)} of {len(environments)} parts were made under other versions or on another machine than this "
+        f"report tells: {'; '.join(listed)}. Numbers may differ for that alone; to have all parts made alike, give "
+        "another --out."
     )
     log.warning("%s", warning)
     return [warning]

@@ -1,8 +1,10 @@
 """The parts of a benchmark: kept, told again where their heat lies, failed and named, and the time they take."""
 
 import dataclasses
+import json
 import logging
 import shutil
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from genomic_vit.comparison.part import Outcome, Part
 from genomic_vit.comparison.parts import Clock
 from genomic_vit.evaluation.report import print_table
 from genomic_vit.run_benchmark import compare_cohort
+from genomic_vit.training.environment import environment
 from tests.benchmark_cohort import ARMS, CONFIG, PREPARED
 
 
@@ -31,6 +34,30 @@ def test_finished_parts_are_kept_and_others_are_run(compared, tmp_path, caplog):
     assert "site" in {arm.arm for arm in found.arms}
 
 
+def test_parts_made_under_other_versions_are_kept_and_told(compared, tmp_path, caplog):
+    """Of fold 0 by another torch, of fold 1 before a part kept its versions: its done.json has key and seconds."""
+    config = dataclasses.replace(CONFIG, arms=("size", "clinical"), reference="size", subgroups=())
+    for arm in config.arms:
+        shutil.copytree(compared[1] / "parts" / arm, tmp_path / "parts" / arm)
+    before = json.loads((tmp_path / "parts/size/seed_0_fold_0/done.json").read_text())
+    assert before["environment"] == environment() and not compared[0].warnings
+    for arm, fold, made in (("size", 0, {"torch": "1.0"}), ("size", 1, None), ("clinical", 1, {"torch": "1.1"})):
+        done = tmp_path / f"parts/{arm}/seed_0_fold_{fold}/done.json"
+        told = json.loads(done.read_text())
+        now = told.pop("environment")
+        done.write_text(json.dumps(told if made is None else told | {"environment": now | made}))
+    with caplog.at_level(logging.INFO):
+        found, failed = compare_cohort(config, PREPARED, tmp_path, jobs=1)
+    assert not failed and "4 of 4 parts are kept from before" in caplog.text
+    said = (
+        "2 of 4 parts were made under other versions or on another machine than this report tells: torch 1.0 (1), 1.1 "
+        f"(1), now {version('torch')}. Numbers may differ for that alone; to have all parts made alike, give "
+        "another --out."
+    )
+    assert found.warnings == (said,) and said in caplog.text
+    assert f'<p class="warning">{said}</p>' in write_report(found, tmp_path).read_text()
+
+
 def test_two_processes_make_the_parts_that_one_makes(compared, tmp_path, monkeypatch):
     import genomic_vit.comparison.part as parts
 
@@ -41,6 +68,7 @@ def test_two_processes_make_the_parts_that_one_makes(compared, tmp_path, monkeyp
     for part in [Part(arm, fold, 0) for arm in config.arms for fold in range(2)]:
         there, here = (part.folder(out) / "scores.csv" for out in (tmp_path, compared[1]))
         assert there.read_bytes() == here.read_bytes()
+        assert json.loads((part.folder(tmp_path) / "done.json").read_text())["environment"] == environment()
     alone, both = (
         results[(results["metric"] == "auc") & (results["group"] == "all") & results["arm"].isin(config.arms)]
         for results in (compared[0].results, found.results)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -261,9 +262,11 @@ def test_another_cohort_is_refused_before_anything_is_trained(run, given, whole,
 
 def test_another_environment_is_told(run, given, caplog):
     file = run / "environment.json"
-    file.write_text(file.read_text().replace(f'"torch": "{torch.__version__}', '"torch": "1.0'))
+    now = json.loads(file.read_text())
+    file.write_text(json.dumps(now | {"torch": "1.0", "cpu": "abacus, 1 logical cores", "memory": "1 GiB"}))
     assert train([*given, "--out", str(run), "--resume"]) == 0
-    assert f"began with torch 1.0, now {torch.__version__}; it goes on, but may not end bit for bit" in caplog.text
+    differ = f"cpu abacus, 1 logical cores, now {now['cpu']}; torch 1.0, now {torch.__version__}"
+    assert f"{run}: began with {differ}; it goes on, but may not end bit for bit" in caplog.text
 
 
 def test_a_complete_run_says_so_and_gives_its_metrics(run, given, whole, capsys, caplog, monkeypatch):

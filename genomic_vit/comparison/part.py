@@ -32,6 +32,7 @@ from genomic_vit.evaluation.plan import BenchmarkConfig
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.heat_sources import HEAT_SOURCES
 from genomic_vit.models.pretrained import load_pretrained
+from genomic_vit.training.environment import environment
 from genomic_vit.training.fit import fit
 from genomic_vit.training.machine import best_device
 from genomic_vit.training.run_folder import RunFolder, to_tree
@@ -100,7 +101,8 @@ def run_part(out: str, part: Part) -> Outcome:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         (folder / "error.txt").unlink(missing_ok=True)
         seconds = time.monotonic() - started
-        write_text(folder / "done.json", json.dumps({"key": key, "seconds": round(seconds, 1)}))
+        told = {"key": key, "seconds": round(seconds, 1), "environment": environment()}
+        write_text(folder / "done.json", json.dumps(told))
         return Outcome(part, seconds)
     except Exception as problem:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from genomic_vit.data.prepare import Prepared
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport
 from genomic_vit.models.weight_file import HEADS
+from genomic_vit.training.environment import changes, environment
 from genomic_vit.training.lock import is_trace
 from genomic_vit.training.split_file import write_csv, write_split
 from genomic_vit.training.whole import write_text, written_whole
@@ -82,8 +81,8 @@ class RunFolder:
 
     def compare_environment(self) -> None:
         """Warn where versions or machine are not those that the run began with."""
-        began, now = json.loads(self.environment.read_text(encoding="utf-8")), environment()
-        differ = [f"{name} {began[name]}, now {now[name]}" for name in now if began.get(name, now[name]) != now[name]]
+        began = json.loads(self.environment.read_text(encoding="utf-8"))
+        differ = [f"{name} {then}, now {now}" for name, (then, now) in changes(began, environment()).items()]
         if differ:
             log.warning(
                 "%s: began with %s; it goes on, but may not end bit for bit as it would have",
@@ -213,18 +212,6 @@ def write_predictions(path: Path, cohort: Cohort, probability: np.ndarray, folds
             row += ["" if np.isnan(label) else int(label), f"{p:.6f}"]
         rows.append(row)
     write_csv(path, header, rows)
-
-
-def environment() -> dict[str, str]:
-    """Versions and machine, for the record."""
-    packages = (
-        *("genomic_vit", "torch", "lightning", "monai", "numpy", "SimpleITK", "nibabel"),
-        *("scikit-learn", "scipy", "statsmodels", "pandas"),
-    )
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return {"python": platform.python_version(), "platform": platform.platform(), "device": machine} | {
-        name: version(name) for name in packages
-    }
 
 
 def to_tree(config: RunConfig) -> dict:
