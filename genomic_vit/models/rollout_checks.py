@@ -32,11 +32,12 @@ def check_call(
     shapes = [_shape(layer) for layer in layers]
     if any(shape != shapes[0] for shape in shapes):  # no set: under torch.export the batch may be symbolic
         raise _wrong(f"layers differ in (b, n): {sorted(set(shapes))}; pass layers of one network and one batch")
-    devices = {str(part.device) for layer in layers for part in _parts(layer)}
-    if len(devices) > 1:
-        raise _wrong(f"layers lie on {', '.join(sorted(devices))}; move them to one device")
-    if len({part.dtype == torch.float64 for layer in layers for part in _parts(layer)}) > 1:
-        found = sorted({str(part.dtype).removeprefix("torch.") for layer in layers for part in _parts(layer)})
+    parts = [part for layer in layers for part in _parts(layer)]
+    if any(part.device != parts[0].device for part in parts):
+        found = sorted({str(part.device) for part in parts})
+        raise _wrong(f"layers lie on {', '.join(found)}; move them to one device")
+    if len({part.dtype == torch.float64 for part in parts}) > 1:
+        found = sorted({str(part.dtype).removeprefix("torch.") for part in parts})
         raise _wrong(f"layers are of {', '.join(found)}; convert them to one precision, such as layer.double() each")
     check_options(fusion, discard, start_layer, len(layers), method)
     tokens = shapes[0][1]
@@ -157,7 +158,7 @@ def _check_query(query: str | int, prefix_tokens: int) -> None:
 
 
 def _check_layer(index: int, layer: object) -> None:
-    if not isinstance(layer, AttentionMap | Tensor):
+    if not isinstance(layer, (AttentionMap, Tensor)):
         if layer is None:
             raise _wrong(f"layer {index} is None; pass its attention (b h n n) ({EAGER})")
         kind = f"{type(layer).__module__}.{type(layer).__name__}"
