@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -80,15 +82,15 @@ def test_it_can_be_taken_again_when_it_was_given_back(tmp_path):
         assert not (tmp_path / "run").exists()  # as before: nothing was written into it
 
 
-def test_one_of_several_processes_holds_it_for_all(tmp_path, monkeypatch):
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
-    with locked(tmp_path / "run"):
-        monkeypatch.setattr(rank_zero_only, "rank", 1)
-        with locked(tmp_path / "run"):
-            pass
-        assert (tmp_path / "run/.lock").is_file()
-        monkeypatch.setattr(rank_zero_only, "rank", 0)
+def test_a_rank_of_the_environment_is_no_way_past_it(holder, tmp_path):
+    """As under torchrun, MPI or Kubernetes with --devices forgotten: each process takes itself for the only one."""
+    command = [sys.executable, "-m", "genomic_vit.train", "--out", str(tmp_path / "run")]
+    ranked = {**os.environ, "RANK": "1", "LOCAL_RANK": "1"}
+    done = subprocess.run(
+        [*command, "--cache", str(tmp_path / "cache")], capture_output=True, text=True, timeout=120, env=ranked
+    )
+    assert done.returncode == 2
+    assert f"another command is writing into it (process {holder.pid} on" in done.stderr
 
 
 def test_of_many_at_once_one_gets_it(tmp_path):

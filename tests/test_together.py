@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.numpy import load_file
 
 from genomic_vit.config import TrainingConfig
 from genomic_vit.phantom import main as phantom
 from genomic_vit.train import main as train
 from genomic_vit.training.machine import MachineError, Processes, check_processes
+from genomic_vit.training.together import Together
 
 SMALL = [
     *["--slab.tile_px", "16", "--vit.patch_px", "8", "--vit.width", "16", "--vit.heads", "2", "--vit.depth", "2"],
@@ -148,6 +150,73 @@ def test_what_cannot_be_started_is_refused_before_any_work(words, message, tmp_p
     assert train([*places, *words]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+
+
+SLURM = {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+SLURM = {f"SLURM_{name}": value for name, value in SLURM.items()}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "7", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("told", "words", "message"),
+    [
+        (
+            SLURM,  # sbatch and plain python
+            ["--devices", "2"],
+            r"--devices 2 on --num-nodes 1 is 2 process\(es\), but SLURM counts 1 \(SLURM_NTASKS\)\. Give .* as they "
+            r"were started, or start as many as that: srun --nodes=1 --ntasks=2 --ntasks-per-node=2 python -m geno",
+        ),
+        (
+            SLURM | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "1"},  # srun, no --devices
+            [],
+            r"--devices 1 on .* is 1 process.*, but SLURM counts 2 .*: srun --nodes=1 --ntasks=1 --ntasks-per-node=1",
+        ),
+        (
+            TORCHRUN,
+            [],
+            r"but torchrun counts 2 \(WORLD_SIZE\)\. .*: torchrun --nnodes=1 --nproc-per-node=1 -m genomic_vit.train",
+        ),
+        (
+            TORCHRUN | SLURM,  # torchrun in an allocation: it is torchrun that started them
+            ["--num-nodes", "3"],
+            r"but torchrun counts 2 .*: torchrun --nnodes=3 --nproc-per-node=1 -m genomic_vit.train",
+        ),
+    ],
+)
+def test_another_number_than_was_started_is_refused_before_any_work(
+    told, words, message, tmp_path, capsys, monkeypatch
+):
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    places = ["--device", "cpu", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
+    assert train([*places, *words]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_as_many_as_were_started_are_taken(monkeypatch):
+    for name, value in (TORCHRUN | SLURM).items():
+        monkeypatch.setenv(name, value)
+    check_processes(Processes(2), TrainingConfig(), torch.device("cpu"))
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    check_processes(Processes(1), TrainingConfig(), torch.device("cpu"))
+
+
+def test_fewer_that_join_than_were_asked_for_are_not_trained_with(monkeypatch):
+    """As where something else than SLURM and torchrun starts them, and Lightning knows it."""
+
+    def joined_alone(fabric):
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+    monkeypatch.setattr("lightning.Fabric.launch", joined_alone)
+    together = Together(Processes(2), "cpu")
+    try:
+        with pytest.raises(
+            MachineError, match=r"1 process\(es\) were started .* --devices 2 on --num-nodes 1 is 2\. St"
+        ):
+            together.once(lambda: None)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_more_gpus_than_there_are(monkeypatch):

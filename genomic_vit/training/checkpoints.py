@@ -19,9 +19,9 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from genomic_vit.config import UserError
+from genomic_vit.training import ranks
 from genomic_vit.training.whole import written_whole
 
 BEST, DONE, EPOCH = "best.ckpt", "done", re.compile(r"epoch_(\d+)\.ckpt")
@@ -146,8 +146,8 @@ def last_sound(folder: Path) -> Path | None:
     sound, damaged = [], []
     for epoch, path in sorted(numbered, reverse=True):
         if len(sound) == KEPT:
-            if rank_zero_only.rank == 0:
-                path.unlink()  # of a session that was stopped before it could, or that began with it
+            if ranks.rank() == 0:
+                path.unlink(missing_ok=True)  # of a session that was stopped before it could, or that began with it
         elif problem := damage(path):
             damaged.append((epoch, path, problem))
         else:

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from genomic_vit.config import UserError
 from genomic_vit.training.whole import write_text
@@ -30,14 +29,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, made where there is none, for as long as the block runs; if still empty then, it goes again.
 
     The lock is the operating system's and ends with the process that holds it, however that ends. Of several
-    processes of one run, the first holds it for all.
+    processes of one run, the first alone calls this, for all.
 
     Raises:
         FolderError: another process holds it, or it cannot be written.
     """
-    if rank_zero_only.rank:
-        yield
-        return
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)

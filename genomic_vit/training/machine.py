@@ -38,6 +38,30 @@ class Processes:
         return self.devices * self.num_nodes
 
 
+@dataclass(frozen=True)
+class Started:
+    """What starts all processes of a training.
+
+    Args:
+        by: its name.
+        variable: of the environment, which holds how many it started.
+        how: how it is asked for devices, machines and processes.
+    """
+
+    by: str
+    variable: str
+    how: str
+
+    @property
+    def world(self) -> int:
+        """How many it started."""
+        return int(os.environ[self.variable])
+
+    def start(self, processes: Processes) -> str:
+        """The words that start as many as these."""
+        return self.how.format(processes.devices, processes.num_nodes, processes.world)
+
+
 ALONE = Processes()
 
 
@@ -57,7 +81,7 @@ def best_device(name: str) -> torch.device:
 
 
 def check_processes(processes: Processes, training: TrainingConfig, device: torch.device) -> None:
-    """Raise MachineError unless this machine has the devices, and the cluster its variables."""
+    """Raise MachineError unless the devices are there, and SLURM or torchrun started as many processes as asked for."""
     for word, value in (("--devices", processes.devices), ("--num-nodes", processes.num_nodes)):
         if value < 1:
             raise MachineError(f"{word} is {value}; it must be at least 1.")
@@ -68,10 +92,18 @@ def check_processes(processes: Processes, training: TrainingConfig, device: torc
             f"--devices {processes.devices}: this machine has {there} {kind}; take --devices {there}, or another "
             "--device."
         )
-    if processes.num_nodes > 1 and not _started_on_nodes():
+    started = _started()
+    by_hand = "MASTER_ADDR" in os.environ and "NODE_RANK" in os.environ
+    if processes.num_nodes > 1 and started is None and not by_hand:
         raise MachineError(
             f"--num-nodes {processes.num_nodes}: nothing says where the other machines are. Start the command on each "
             "of them with srun (SLURM) or torchrun, or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each."
+        )
+    if started is not None and started.world != processes.world:
+        raise MachineError(
+            f"--devices {processes.devices} on --num-nodes {processes.num_nodes} is {processes.world} process(es), but "
+            f"{started.by} counts {started.world} ({started.variable}). Give --devices and --num-nodes as they were "
+            f"started, or start as many as that: {started.start(processes)} genomic_vit.train ..."
         )
     if processes.world > training.batch_size:
         raise MachineError(
@@ -82,9 +114,13 @@ def check_processes(processes: Processes, training: TrainingConfig, device: torc
         _check_fsdp(training, device)
 
 
-def _started_on_nodes() -> bool:
-    by_hand = "MASTER_ADDR" in os.environ and "NODE_RANK" in os.environ
-    return by_hand or SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
+def _started() -> Started | None:
+    """What started this process; None where it was neither SLURM nor torchrun. Lightning looks in the same order."""
+    if TorchElasticEnvironment.detect():
+        return Started("torchrun", "WORLD_SIZE", "torchrun --nnodes={1} --nproc-per-node={0} -m")
+    if SLURMEnvironment.detect():
+        return Started("SLURM", "SLURM_NTASKS", "srun --nodes={1} --ntasks={2} --ntasks-per-node={0} python -m")
+    return None
 
 
 def _check_fsdp(training: TrainingConfig, device: torch.device) -> None:

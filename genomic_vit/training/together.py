@@ -42,7 +42,7 @@ class Together:
     def __init__(self, processes: Processes, device: str) -> None:
         self._fabric: L.Fabric | None = None
         self._control: dist.ProcessGroup | None = None
-        self._num_nodes = processes.num_nodes
+        self._processes = processes
         if processes.world == 1:
             return
         try:
@@ -97,7 +97,7 @@ class Together:
             UserError: of `work`, where it fails; and in the first process.
             SystemExit: 0, in the others.
         """
-        if self._fabric is None or self._num_nodes == 1:
+        if self._fabric is None or self._processes.num_nodes == 1:
             return
         problem = None
         if self._fabric.local_rank == 0 and not self.first:
@@ -143,6 +143,12 @@ class Together:
                 self._fabric.launch()
         except (ValueError, MisconfigurationException) as cause:
             raise _cannot(cause) from cause
+        if (joined := dist.get_world_size()) != self._processes.world:
+            raise MachineError(
+                f"{joined} process(es) were started for this training, but --devices {self._processes.devices} on "
+                f"--num-nodes {self._processes.num_nodes} is {self._processes.world}. Start as many, or give both as "
+                "they were started."
+            )
         self._control = dist.new_group(backend="gloo", timeout=PREPARING)
 
 
