@@ -203,7 +203,7 @@ def test_a_run_or_cache_folder_on_a_disk_that_takes_no_writes(given, tmp_path, c
         assert f"{disk}/run: cannot be written (Read-only file system); give a folder that can be with --out" in said
         assert train([*given, "--out", str(tmp_path / "run"), "--cache", str(disk / "cache")]) == 2
         said = capsys.readouterr().err
-        assert f"{disk}/cache/slabs: prepared slabs cannot be kept here (Read-only file system)" in said
+        assert f"{disk}/cache: prepared slabs cannot be kept here (Read-only file system)" in said
         assert not (tmp_path / "run").exists()
 
 
