@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import NoReturn
+
+from genomic_vit.cli import leave
 
 COMMANDS = {
     "train": "train a model on a cohort (without data: on the embedded phantom)",
@@ -32,5 +35,10 @@ def main(argv: list[str] | None = None) -> int:
     return 2
 
 
+def script() -> NoReturn:
+    """What the console script runs: `main`, and the end that a process which trained with others needs."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -153,7 +153,11 @@ def _begin(
     if going_on:
         folder.check_same(config)
         if (metrics := folder.read_metrics()) is not None:
-            log.info("%s: this run is complete; nothing is left to do.", folder.path)
+            log.info(
+                "%s: this run is complete; nothing is left to do. The cohort was not looked at: the numbers are of the "
+                "one that the run was trained and tested on.",
+                folder.path,
+            )
             return RunResult(folder.path, metrics, None)
     model, pretrained = _initial_model(config, folder if going_on else None)
     prepared = prepared_cohort()

@@ -276,6 +276,6 @@ def test_a_complete_run_says_so_and_gives_its_metrics(run, given, whole, capsys,
     caplog.set_level("INFO", "genomic_vit")
     monkeypatch.setattr("genomic_vit.run_training.prepare_cohort", None)  # nothing is prepared, let alone trained
     assert train([*given, "--out", str(run), "--resume"]) == 0
-    assert "this run is complete; nothing is left to do" in caplog.text
+    assert "this run is complete; nothing is left to do. The cohort was not looked at: the numbers" in caplog.text
     assert capsys.readouterr().out.splitlines() == first[:-1]
     assert first[0].startswith("held-out mutant: AUC") and first[-1].startswith("try next: ")

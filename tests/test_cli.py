@@ -1,5 +1,6 @@
 """Messages that all commands share name options as train has them; every command that shows them takes those."""
 
+import configparser
 import re
 import subprocess
 import sys
@@ -79,3 +80,24 @@ def test_a_process_of_many_leaves_before_python_takes_itself_apart(trained_with_
         """
     done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (3, f"not flushed yet\nat exit\n{last_words}", "")
+
+
+def test_the_console_script_leaves_so_too():
+    """As `genomic-vit train --devices 2` ends; a test of what setup.cfg names, since it is what is installed."""
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    module, _, name = setup["options.entry_points"]["console_scripts"].partition("=")[2].strip().partition(":")
+    script = f"""
+        import os, sys
+        import torch.distributed as dist
+        from {module} import {name}
+        class Kept:
+            def __del__(self, write=os.write):
+                write(1, b"taken apart")
+        kept = Kept()
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        sys.argv = ["genomic-vit", "trian"]
+        sys.exit({name}())
+        """
+    done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: no command 'trian'")
