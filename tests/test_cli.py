@@ -19,6 +19,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*[a-z0-9]")
 OF_COMMANDS = {  # named where the command that has them is meant
     "--out", "--cache", "--jobs", "--skip-bad", "--engine",  # train, evaluate and benchmark have them
     "--resume", "--overwrite", "--devices", "--num-nodes", "--strategy", "--profile",  # train
+    "--nodes", "--ntasks", "--ntasks-per-node", "--nnodes", "--nproc-per-node",  # srun and torchrun
     "--folds", "--seeds", "--unit", "--reference", "--arms", "--quick", "--run.seed",
     "--run.split.validation",  # benchmark
     "--labels", "--dicom", "--nifti", "--plan", "--download",  # manifest

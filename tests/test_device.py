@@ -2,17 +2,23 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from genomic_vit import ViT, attention_rollout
-from genomic_vit.config import from_tree
+from genomic_vit.config import SlabConfig, from_tree
+from genomic_vit.data.prepare import Cases
+from genomic_vit.data.slab import cut_slab
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.predict import main as predict
 from genomic_vit.train import main as train
+from genomic_vit.training.fit import fit
 from genomic_vit.training.losses import Truth
 from genomic_vit.training.profile import matrix_peak
 from genomic_vit.training.stages import look, schedule
+from tests.scans import ball, chest, grid_of
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -86,3 +92,36 @@ def test_what_a_gpu_trained_a_cpu_uses(mode, tmp_path, capsys):
         assert predict([str(tmp_path / "run"), scan, "--lesion", lesion, "--out", str(out), "--device", device]) == 0
         answers.append(json.loads((out / "prediction.json").read_text())["probability"]["mutant"])
     assert answers[0] == pytest.approx(answers[1], abs=2e-3)  # TF32 in the GPU's convolutions
+
+
+class NoWaiting(Callback):
+    """From an epoch's third step on, torch raises where the CPU waits for the GPU."""
+
+    def __init__(self):
+        self.watched = 0
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx >= 2:
+            torch.cuda.set_sync_debug_mode("error")
+            self.watched += 1
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_a_step_waits_for_nothing(precision, tmp_path):
+    settings = {"precision": precision, "epochs": 2, "batch_size": 4, "lesion_weight": 0.5}
+    config = from_tree({"slab": {"tile_px": 16}, "device": DEVICE, "training": settings}, "here")
+    geometry, watch = grid_of(spacing_mm=(1.25, 0.7, 0.7), shape=(40, 80, 80)), NoWaiting()
+    slab = cut_slab(chest(geometry), ball(geometry), SlabConfig(tile_px=16))
+    labels, names = (np.arange(20) % 2)[:, None].astype(float), [str(number) for number in range(20)]
+    cases = Cases([slab] * 20, labels, names)
+    try:
+        fit(build_model(config), cases, cases, config, tmp_path, [watch])
+        torch.cuda.set_sync_debug_mode("error")
+        with pytest.raises(RuntimeError, match="synchronizing"):  # it was at work
+            torch.ones(1, device=DEVICE).item()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert watch.watched == 2 * 3

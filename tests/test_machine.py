@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from genomic_vit.config import RunConfig, SlabConfig, from_tree
 from genomic_vit.data.prepare import Cases
@@ -71,7 +73,7 @@ class Watch(Callback):
     def on_before_zero_grad(self, trainer, module, optimizer):
         parts = [p.grad.norm() for p in module.parameters() if p.grad is not None]
         if parts:
-            self.norms.append(float(torch.stack(parts).norm()))
+            self.norms.append(torch.stack(parts).norm())
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         self.rate = optimizer.param_groups[0]["lr"]
@@ -157,9 +159,54 @@ def test_a_step_takes_the_mean_gradient_of_its_batches_the_last_too(accumulate, 
     assert logged == pytest.approx(means)
 
 
-def test_the_gradient_is_clipped_where_asked(tmp_path):
-    assert max(watched(tmp_path / "clipped", clip=0.01).norms) < 0.0101
-    assert max(watched(tmp_path / "free", clip=None).norms) > 0.02
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_the_gradient_is_clipped_where_asked(precision, tmp_path):
+    clipped, free = (watched(tmp_path / str(clip), clip=clip, precision=precision) for clip in (0.01, None))
+    assert max(clipped.norms) < 0.0101 and max(free.norms) > 0.02
+    assert min(clipped.norms).item() == pytest.approx(0.01, rel=1e-3)  # not more than asked
+
+
+@pytest.mark.parametrize(
+    ("precision", "clip", "fused"),
+    [("32", 1.0, True), ("bf16-mixed", 1.0, True), ("16-mixed", 1.0, False), ("16-mixed", None, True)],
+)
+def test_the_optimizer_is_fused_where_it_can_be(precision, clip, fused):
+    """In float16 the fused step divides by the loss's scale itself, and the gradient must be clipped before it."""
+    config = from_tree({**SMALL, "training": {"precision": precision, "clip": clip}}, "here")
+    module = StageModule(build_model(config), schedule("joint", config.training)[0], config, 0, torch.ones(1))
+    module._trainer = SimpleNamespace(estimated_stepping_batches=10)
+    assert [group["fused"] for group in module.configure_optimizers()["optimizer"].param_groups] == [fused, fused]
+
+
+class Reads(TorchDispatchMode, Callback):
+    """What reads a tensor's values back, or waits for their number, in a batch's whole step."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.steps = [], 0
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.steps += 1
+        self.__enter__()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.__exit__(None, None, None)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        by_mask = name == "index" and any(part is not None and part.dtype == torch.bool for part in args[1])
+        if by_mask or name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique_consecutive"):
+            self.found.append((name, args[0].dtype))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_a_step_waits_for_nothing(precision, tmp_path):
+    """But the count of what is averaged and the verdict on an earlier loss, on the CPU wherever the rest is."""
+    reads = Reads()
+    watched(tmp_path, [reads], precision=precision, lesion_weight=0.5)
+    assert reads.steps == 10
+    assert reads.found == 10 * [("_local_scalar_dense", torch.int64), ("_local_scalar_dense", torch.bool)]
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,16 @@ class StageModule(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
     ) -> None:
-        """By the norm over all weights. Under FSDP each process holds pieces of them, and Lightning refuses."""
+        """By the norm over all weights.
+
+        Lightning refuses where each process holds pieces of them, under FSDP; and in mixed precision where the
+        optimizer is fused: in float16 that one divides by the loss's scale after this, but in bfloat16 there is none.
+        """
         if gradient_clip_val and isinstance(self.trainer.strategy, FSDPStrategy):
             self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
+        elif gradient_clip_val and self.config.training.precision == "bf16-mixed":
+            learnt = [weight for group in optimizer.param_groups for weight in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learnt, gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -155,7 +162,7 @@ class StageModule(L.LightningModule):
         optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=training.learning_rate,
-            fused=not (training.precision.endswith("-mixed") and training.clip),  # Lightning clips no such there
+            fused=not (training.precision == "16-mixed" and training.clip),  # see configure_gradient_clipping
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
