@@ -379,20 +379,38 @@ def test_shares_may_be_given_in_any_row(residual):
     )
 
 
+def apart(gap: float, dtype: torch.dtype) -> tuple[list[AttentionMap], torch.Tensor]:
+    """Maps of two heads, of which one looks at token 1 and the other at token 2, and their queries."""
+    k = torch.tensor([[0.0, gap, 0, 0.3], [0, 0, gap, 0.3]], dtype=dtype)[None, :, :, None]
+    q = (1 + 0.002 * torch.arange(8, dtype=dtype).view(1, 2, 4, 1)).requires_grad_()  # so that no two heads tie
+    return [AttentionMap(q, k, 1.0)] * 3, q
+
+
 @pytest.mark.parametrize("method", ["dense", "streamed"])
 @pytest.mark.parametrize("query", ["cls", "mean"])
 def test_least_attention_of_heads_that_look_apart_keeps_rows_whole(method, query):
-    """Head 0 looks at token 1, head 1 at token 2, each so sharply that what is least is not a normal number."""
-    q = torch.full((1, 2, 4, 1), 1.0, requires_grad=True)
-    k = torch.zeros(1, 2, 4, 1)
-    k[0, 0, 1], k[0, 1, 2] = 90.0, 90.0
-    maps = [AttentionMap(q, k, 1.0)] * 3
+    """So sharply that what is least is not a normal number."""
+    maps, q = apart(90.0, torch.float32)
     assert 0 < maps[0].dense().amin(1).sum(-1).max() < torch.finfo(torch.float32).tiny
     row = attention_rollout(maps, fusion="min", prefix_tokens=0, query="mean", method=method, check=True)
     torch.testing.assert_close(row, torch.full((1, 4), 0.25))
     if query == "cls":
         torch.testing.assert_close(attention_rollout(maps, fusion="min", method=method), torch.zeros(1, 3))
     assert torch.autograd.grad(row[:, 1].sum(), q)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["dense", "streamed"])
+@pytest.mark.parametrize("gap", [20.0, 40.0, 43.0, 50.0, 87.0])
+def test_gradients_of_heads_that_look_apart_are_finite(gap, method):
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        maps, q = apart(gap, dtype)
+        row = attention_rollout(maps, fusion="min", prefix_tokens=0, query="mean", method=method)
+        torch.testing.assert_close(row.sum(), torch.ones((), dtype=dtype))
+        found.append(torch.autograd.grad(1e5 * row[:, 1].sum(), q)[0].double())
+    assert found[1].isfinite().all() and found[0].abs().max() > 0
+    if gap < 44:  # e^-44 is 1e-19: what float32 can divide by
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4 * found[0].abs().max().item())
 
 
 def test_unchecked_attention_is_taken_as_it_is():

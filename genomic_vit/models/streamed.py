@@ -167,13 +167,18 @@ def fuse_heads(attention: Float[Tensor, "b h rows n"], fusion: Fusion) -> Float[
 
 def share_out(weight: Float[Tensor, "b rows"], total: Float[Tensor, "b rows"]) -> Float[Tensor, "b rows"]:
     """weight / total, and 0 where the row has no attention: it hands nothing on."""
-    least = torch.finfo(total.dtype).tiny
+    least = least_sum(total.dtype)
     return torch.where(total >= least, weight / total.clamp(min=least), 0.0)
 
 
 def nothing(total: Float[Tensor, "b rows"]) -> Bool[Tensor, "b rows"]:
-    """Which rows have no attention: sums below the least normal number, too coarse to divide by, count as zero."""
-    return total < torch.finfo(total.dtype).tiny
+    """Which rows have no attention: a sum below `least_sum` counts as zero."""
+    return total < least_sum(total.dtype)
+
+
+def least_sum(dtype: torch.dtype) -> float:
+    """What a row of fused attention must sum to, to be divided by it: the gradient holds the sum's square (1e-19)."""
+    return torch.finfo(dtype).tiny ** 0.5
 
 
 def row_blocks(tokens: int) -> Iterator[slice]:
