@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,8 @@ from genomic_vit.data.slab import cut_slab
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.training import profile
 from genomic_vit.training.fit import fit
-from genomic_vit.training.profile import BESIDE, STEP, StepProfiler, matrix_peak, step_flops
+from genomic_vit.training.profile import StepProfiler, matrix_peak, step_flops
+from genomic_vit.training.stage_profile import BESIDE, STEP, StageProfile
 from genomic_vit.training.stages import schedule
 from tests.scans import ball, chest, grid_of
 
@@ -87,6 +89,39 @@ def test_the_peak_is_that_of_products():
     assert 1e9 < matrix_peak(torch.device("cpu"), torch.float32, tries=1) < 1e14
 
 
+def test_the_table_and_the_file_by_hand(tmp_path):
+    """Ten steps; arithmetic of 1 + 2 + 3 + 0.5 + 3.5 = 10 s at 2 GFLOP a step is 2 GFLOP/s, a quarter of the peak."""
+    seconds = Counter({"vit": 1.0, "rollout": 2.0, "cnn": 3.0, "loss": 0.5, "backward": 3.5, "load": 6.0, "other": 4.0})
+    told = StageProfile(seconds, 10, 2_000_000_000, 8e9, "float32 on cpu")
+    text = str(told)
+    assert text.startswith("10 steps in 20.0 s, 1600.0 ms a step") and "compiled" not in text
+    assert "2.00 GFLOP a step, 2.0 GFLOP/s, 25% of the 8 GFLOP/s of one large matrix product (float32 on cpu)" in text
+    told.write(tmp_path / "profile.csv")
+    with (tmp_path / "profile.csv").open() as file:
+        rows = {row.pop("part"): row for row in csv.DictReader(file)}
+    assert list(rows) == [*STEP, *BESIDE, "arithmetic"]
+    rates = {"gflop_a_step": "2", "gflop_a_s": "2", "peak_gflop_a_s": "8", "share_of_peak": "0.2500"}
+    shown = {"seconds": "10.0000", "ms_a_step": "1000.000", "share": "0.5000"}
+    assert rows["arithmetic"] == shown | rates
+    assert rows["cnn"] == {"seconds": "3.0000", "ms_a_step": "300.000", "share": "0.1500"} | dict.fromkeys(rates, "")
+
+
+def test_a_compiled_network_is_not_said_to_take_no_time(tmp_path):
+    told = StageProfile(
+        Counter({"loss": 6.0, "backward": 4.0}), 10, 2_000_000_000, 8e9, "float32 on cpu", compiled=True
+    )
+    assert (
+        "compiled: vit, rollout, cnn run as one and cannot be told apart; they are in loss. Compiling itself is in loss"
+        in str(told)
+    )
+    assert not any(line.split()[0] in ("vit", "rollout", "cnn") for line in str(told).splitlines())
+    told.write(tmp_path / "profile.csv")
+    with (tmp_path / "profile.csv").open() as file:
+        rows = {row["part"]: row for row in csv.DictReader(file)}
+    assert list(rows) == [part for part in (*STEP, *BESIDE, "arithmetic") if part not in ("vit", "rollout", "cnn")]
+    assert rows["arithmetic"]["share_of_peak"] == "0.2500"
+
+
 @pytest.mark.parametrize(("precision", "kind"), [("32", "float32"), ("bf16-mixed", "bfloat16"), ("64", "float64")])
 def test_a_stage_tells_where_its_time_went(precision, kind, tmp_path, caplog):
     config = replace(CONFIG, training=replace(CONFIG.training, precision=precision))
@@ -101,7 +136,7 @@ def test_a_stage_tells_where_its_time_went(precision, kind, tmp_path, caplog):
     for stage in ("vit", "cnn"):
         with (tmp_path / f"profile_{stage}.csv").open() as file:
             rows = {row["part"]: float(row["seconds"]) for row in csv.DictReader(file)}
-        assert list(rows) == [*STEP, *BESIDE]
+        assert list(rows) == [*STEP, *BESIDE, "arithmetic"]
         spent = {part for part, seconds in rows.items() if seconds > 0}
         assert {"load", "augment", "vit", "backward", "optimizer", "validation", "checkpoint", "average"} <= spent
         assert (rows["cnn"] > 1e-3) == (stage == "cnn")

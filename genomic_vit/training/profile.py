@@ -18,12 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from genomic_vit.config import RunConfig
 from genomic_vit.models.genomic_vit import GenomicViT
 from genomic_vit.training.losses import Truth
-from genomic_vit.training.run_folder import write_csv
+from genomic_vit.training.stage_profile import STEP, StageProfile
 from genomic_vit.training.stages import Stage, look
 
-STEP = ("load", "augment", "vit", "rollout", "cnn", "loss", "backward", "optimizer")
-BESIDE = ("average", "validation", "checkpoint", "other")
-ARITHMETIC = ("vit", "rollout", "cnn", "loss", "backward")
 ENDINGS = {  # of the names that Lightning gives its actions
     "train_dataloader_next": "load",
     "transfer_batch_to_device": "load",
@@ -154,38 +151,6 @@ class TellProfile(Callback):
             return
         dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.training.precision, module.dtype)
         kind = f"{str(dtype).removeprefix('torch.')} on {device.type}, {torch.get_num_threads()} threads"
-        log.info("%s", describe_profile(seconds, steps, self.stage.name, flops, matrix_peak(device, dtype), kind))
-        write_profile(seconds, steps, self.folder / f"profile_{self.stage.name}.csv")
-
-
-def describe_profile(seconds: Counter[str], steps: int, name: str, flops: int, peak: float, kind: str) -> str:
-    """The table of one stage, and its share of the peak.
-
-    Args:
-        seconds: by part.
-        steps: batches learnt from.
-        name: of the stage.
-        flops: of one step.
-        peak: operations a second the device reached on one large product.
-        kind: what the product was made of, such as float32 on a CPU.
-    """
-    total = sum(seconds.values())
-    step = sum(seconds[part] for part in STEP)
-    lines = [f"stage {name}: {steps} steps in {total:.1f} s, {1e3 * step / steps:.1f} ms a step"]
-    lines += [f"  {'part':12s}{'ms a step':>12s}{'of the stage':>14s}"]
-    for part in (*STEP, *BESIDE):
-        lines.append(f"  {part:12s}{1e3 * seconds[part] / steps:12.2f}{seconds[part] / total:14.1%}")
-    reached = flops * steps / sum(seconds[part] for part in ARITHMETIC)
-    lines.append(
-        f"  arithmetic: {flops / 1e9:.2f} GFLOP a step, {reached / 1e9:.1f} GFLOP/s, {reached / peak:.0%} of the "
-        f"{peak / 1e9:.0f} GFLOP/s of one large matrix product ({kind})"
-    )
-    return "\n".join(lines)
-
-
-def write_profile(seconds: Counter[str], steps: int, path: Path) -> None:
-    """A CSV: part, seconds, ms a step, share of the stage's time."""
-    total = sum(seconds.values())
-    told = ((part, seconds[part]) for part in (*STEP, *BESIDE))
-    rows = [(part, f"{value:.4f}", f"{1e3 * value / steps:.3f}", f"{value / total:.4f}") for part, value in told]
-    write_csv(path, ("part", "seconds", "ms_a_step", "share"), rows)
+        told = StageProfile(seconds, steps, flops, matrix_peak(device, dtype), kind, config.training.compile)
+        log.info("stage %s: %s", self.stage.name, told)
+        told.write(self.folder / f"profile_{self.stage.name}.csv")
