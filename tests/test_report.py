@@ -209,7 +209,7 @@ def test_cohort_tables_by_hand():
     folds = describe_folds(prepared.cohort, np.array([0, 0, 1, 1]), ("fold 0", "site B"))
     assert [row[:3] for row in folds] == [["fold 0", "2", "2"], ["site B", "2", "2"]]
     positive = prepared.cohort.labels[:2, 0].sum()
-    assert folds[0][3:] == [str(int(positive)), str(int(2 - positive)), "0"]
+    assert folds[0][3:] == [f"{int(positive)} / {int(2 - positive)} / 0"]
 
 
 def test_the_table_of_heat_sets_chance_before_area():

@@ -71,13 +71,13 @@ def cohort_note(cohort: Cohort) -> str:
 
 
 def describe_folds(cohort: Cohort, folds: np.ndarray, names: tuple[str, ...]) -> list[list[str]]:
-    """Rows of (held out, patients, cases, and for each target positive, negative, missing cases)."""
+    """Rows of (held out, patients, cases, and for each target its cases: positive / negative / missing)."""
     rows = []
     for fold, name in enumerate(names):
         here = folds == fold
         row = [name, str(len(set(cohort.patients[here].tolist()))), str(int(here.sum()))]
         for label in cohort.labels[here].T:
-            row += [str(int((label == 1).sum())), str(int((label == 0).sum())), str(int(np.isnan(label).sum()))]
+            row.append(" / ".join(str(int(some.sum())) for some in (label == 1, label == 0, np.isnan(label))))
         rows.append(row)
     return rows
 
