@@ -15,6 +15,7 @@ from genomic_vit.phantom import main as phantom
 from genomic_vit.train import main as train
 from genomic_vit.training.checkpoints import BEST, WholeCheckpoints, damage
 from genomic_vit.training.module import StageModule
+from genomic_vit.training.run_folder import RunFolder
 from tests.test_resume import SMALL, written
 
 CONTENT = {"state_dict": {f"w{i}": torch.arange(5.0) + i for i in range(3)}, "epoch": 3, "callbacks": {"path": "x"}}
@@ -267,6 +268,20 @@ def test_another_environment_is_told(run, given, caplog):
     assert train([*given, "--out", str(run), "--resume"]) == 0
     differ = f"cpu abacus, 1 logical cores, now {now['cpu']}; torch 1.0, now {torch.__version__}"
     assert f"{run}: began with {differ}; it goes on, but may not end bit for bit" in caplog.text
+
+
+def test_another_number_of_threads_and_other_kernels_are_told(run, caplog):
+    file, threads = run / "environment.json", torch.get_num_threads()
+    began = json.loads(file.read_text())
+    kernels = torch.backends.cpu.get_cpu_capability()
+    assert (began["threads"], began["vectors"]) == (str(threads), kernels)
+    RunFolder(run).compare_environment()
+    assert not caplog.text
+    file.write_text(json.dumps(began | {"threads": "96", "vectors": "ABACUS"}))
+    RunFolder(run).compare_environment()
+    assert (
+        f"began with vectors ABACUS, now {kernels}; threads 96, now {threads}; it goes on, but may not" in caplog.text
+    )
 
 
 def test_a_complete_run_says_so_and_gives_its_metrics(run, given, whole, capsys, caplog, monkeypatch):

@@ -26,6 +26,7 @@ def environment() -> dict[str, str]:
         "platform": platform.platform(),
         "device": device,
         "cpu": f"{cpu_model(CPUINFO)}, {os.cpu_count()} logical cores",
+        "vectors": torch.backends.cpu.get_cpu_capability(),  # of the kernels that torch chose among for this processor
     }
     if (size := memory_bytes()) is not None:
         told["memory"] = f"{size / 2**30:.0f} GiB"

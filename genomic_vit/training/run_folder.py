@@ -80,9 +80,9 @@ class RunFolder:
             return None
 
     def compare_environment(self) -> None:
-        """Warn where versions or machine are not those that the run began with."""
+        """Warn where versions, machine or number of threads are not those that the run began with."""
         began = json.loads(self.environment.read_text(encoding="utf-8"))
-        differ = [f"{name} {then}, now {now}" for name, (then, now) in changes(began, environment()).items()]
+        differ = [f"{name} {then}, now {now}" for name, (then, now) in changes(began, _environment()).items()]
         if differ:
             log.warning(
                 "%s: began with %s; it goes on, but may not end bit for bit as it would have",
@@ -123,7 +123,7 @@ class RunFolder:
             else:
                 path.unlink()
         write_text(self.config, yaml.safe_dump(to_tree(config), sort_keys=False))
-        known: dict = environment()
+        known: dict = _environment()
         if pretrained:
             known["pretrained"] = {
                 name: getattr(pretrained, name) for name in ("source", "sha256", "naming", "adapted", "as_built")
@@ -212,6 +212,11 @@ def write_predictions(path: Path, cohort: Cohort, probability: np.ndarray, folds
             row += ["" if np.isnan(label) else int(label), f"{p:.6f}"]
         rows.append(row)
     write_csv(path, header, rows)
+
+
+def _environment() -> dict[str, str]:
+    """Versions, machine and threads: in what shares a sum is taken, and so its last bits, goes by their number."""
+    return environment() | {"threads": str(torch.get_num_threads())}
 
 
 def to_tree(config: RunConfig) -> dict:
