@@ -8,6 +8,7 @@ import difflib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -56,12 +57,13 @@ def leave(code: int) -> NoReturn:
     """End the process; one that trained with others ends before Python takes itself apart.
 
     A thread of gloo may still be freeing what it last summed, and one that frees a tensor while Python goes down aborts
-    the process (torch 2.13; DDP and FSDP keep those threads alive after `destroy_process_group`). What is registered at
-    exit is done, and what was written is flushed.
+    the process (torch 2.13; DDP and FSDP keep those threads alive after `destroy_process_group`). Threads are told and
+    waited for, what is registered at exit is done, in Python's order, and what was written is flushed.
     """
     distributed = sys.modules.get("torch.distributed")  # a process that never imported it trained with nobody
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         sys.exit(code)
+    threading._shutdown()  # ends loky's workers, for which multiprocessing waits at exit: untold they idle on for 300 s
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

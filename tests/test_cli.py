@@ -102,3 +102,17 @@ def test_the_console_script_leaves_so_too():
         """
     done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: no command 'trian'")
+
+
+def test_a_process_of_many_leaves_at_once_though_it_had_workers():
+    """Those that prepared; they end when nothing was given them for five minutes, or when they are told."""
+    script = """
+        import torch.distributed as dist
+        from joblib import Parallel, delayed
+        from genomic_vit.cli import leave
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        print(Parallel(2, backend="loky")(delayed(abs)(number) for number in (-1, 2)))
+        leave(3)
+        """
+    done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (3, "[1, 2]\n")
