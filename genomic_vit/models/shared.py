@@ -18,7 +18,7 @@ from genomic_vit.models.streamed import groups_of, mean_seen, mean_step, once_on
 
 
 def can_share(q: Tensor) -> bool:
-    """Whether `shared_attention` suits: in training on a CPU, where its blocks beat the stock kernel's backward."""
+    """Whether `shared_attention` suits: in training on a CPU, where a rollout of its own would cost more."""
     return q.device.type == "cpu" and q.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
