@@ -15,7 +15,7 @@ from genomic_vit.evaluation.rows import result_row
 
 HEAT_GAIN, HEAT_RELIANCE = "auc_gain_of_heat", "auc_reliance_on_heat"  # joint less one of these:
 RETRAINED = ("heat-zero", "cnn")  # of these, the first that was run
-SWAPPED = ("swap-shuffled", "swap-zero")  # each that was run: heat like its own, and the absence of any
+SWAPPED = {"swap-shuffled": "another patient's heat", "swap-zero": "zero"}  # each that was run, and what it was given
 
 
 class Asked(NamedTuple):

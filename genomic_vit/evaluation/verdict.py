@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from genomic_vit.evaluation.comparison import ALL
-from genomic_vit.evaluation.differences import HEAT_GAIN, HEAT_RELIANCE, RETRAINED
+from genomic_vit.evaluation.differences import HEAT_GAIN, HEAT_RELIANCE, RETRAINED, SWAPPED
+from genomic_vit.evaluation.result_text import p_text
 
 LEVEL = 0.05  # of p, corrected over arms and targets
 Outcome = Literal["helps", "hurts", "cannot tell", "not asked"]
@@ -66,7 +67,7 @@ def _trainings(seeds: int) -> str:
 def _relies(here: pd.DataFrame) -> str:
     """What the trained network does with other heat, a blank before each sentence; first with heat that looks alike."""
     said = []
-    for swapped, given in (("swap-shuffled", "another patient's heat"), ("swap-zero", "zero")):
+    for swapped, given in SWAPPED.items():
         row = _row(here[here["note"] == f"less {swapped}"], HEAT_RELIANCE) if "note" in here else None
         if row is not None:
             what = {1: "loses AUC", -1: "gains AUC", 0: "cannot be told to lose or gain AUC"}[_sign(row)]
@@ -93,13 +94,8 @@ def _sign(row: pd.Series) -> int:
 
 
 def _signed(row: pd.Series) -> str:
-    return (
-        f"{row['value']:+.3f} (95 % interval {row['low']:+.3f} to {row['high']:+.3f}, corrected p {_p(row['p_holm'])})"
-    )
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    interval = f"95 % interval {row['low']:+.3f} to {row['high']:+.3f}"
+    return f"{row['value']:+.3f} ({interval}, corrected p {p_text(row['p_holm'])})"
 
 
 def _row(results: pd.DataFrame, metric: str) -> pd.Series | None:

@@ -99,12 +99,12 @@ def rollout_diagnostics(
 
 def describe_diagnostics(diagnostics: RolloutDiagnostics, start_layer: int = 0) -> str:
     """A small table, a line a layer, the mean over images; layers before start_layer are marked as not counted."""
-    lines = ["layer  CLS keeps  registers  contrast  rows differ by at most"]
+    lines = ["layer  query keeps  registers  contrast  rows differ by at most"]
     columns = (diagnostics.self_mass, diagnostics.register_mass, diagnostics.contrast, diagnostics.mixing_bound)
     for layer, (kept, registers, contrast, bound) in enumerate(
         zip(*(c.mean(1).tolist() for c in columns), strict=True)
     ):
-        line = f"{layer:5}  {kept:9.3f}  {registers:9.3f}  {contrast:8.2f}  {bound:.2g}"
+        line = f"{layer:5}  {kept:11.3f}  {registers:9.3f}  {contrast:8.2f}  {bound:.2g}"
         lines.append(line if layer >= start_layer else f"{line}  (not counted)")
     lines.append(f"whole rollout: contrast {diagnostics.rollout_contrast.mean():.2f} (max / mean; 1 is flat)")
     return "\n".join(lines)
