@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from genomic_vit import ViT, attention_rollout
-from genomic_vit.models import streamed
+from genomic_vit.models import shared, streamed
 from genomic_vit.models.attention import Attention, AttentionMap
 from genomic_vit.models.shared import shared_attention
 
@@ -21,30 +23,31 @@ def inputs(layers: int = 3, heads: int = 3, tokens: int = 9) -> list[torch.Tenso
     return [t.requires_grad_() for t in torch.randn(3, layers, 2, heads, tokens, 4, generator=generator).double()]
 
 
-def answer(q, k, v, shared: bool, uses: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the values became in each layer, weighed up, and the rollout, weighed up."""
+def answer(q, k, v, share: bool, uses: int = 1, rows: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the values became in each layer, weighed up, and the rollout, weighed up; `rows` kept of each layer."""
     maps, mixed = [], []
     for layer in range(len(q)):
-        if shared:
-            out, port = shared_attention(q[layer], k[layer], v[layer], 0.7)
-            maps.append(AttentionMap(q[layer], k[layer], 0.7, ports=[port]))
+        if share:
+            out, port, mean_rows = shared_attention(q[layer], k[layer], v[layer], 0.7, rows)
+            maps.append(AttentionMap(q[layer], k[layer], 0.7, ports=[port], mean_rows=mean_rows))
         else:
             out = AttentionMap(q[layer], k[layer], 0.7).dense() @ v[layer]
             maps.append(AttentionMap(q[layer], k[layer], 0.7))
         mixed.append(out)
-    method = "auto" if shared else "dense"
+    method = "auto" if share else "dense"
     rows = [attention_rollout(maps, residual=0.3 + 0.1 * use, method=method) for use in range(uses)]
     weight = torch.linspace(-1, 1, rows[0].numel(), dtype=torch.float64).view_as(rows[0])
     return sum((out.sin() * (i + 1)).sum() for i, out in enumerate(mixed)), sum((row * weight).sum() for row in rows)
 
 
+@pytest.mark.parametrize("rows", [0, 5, 9])
 @pytest.mark.parametrize("uses", [1, 2])
 @pytest.mark.parametrize("parts", ["both", "values", "rollout"])
-def test_gradients_are_those_of_the_two_apart(parts, uses):
+def test_gradients_are_those_of_the_two_apart(parts, uses, rows):
     found = []
-    for shared in (False, True):
+    for share in (False, True):
         leaves = inputs()
-        values, rollout = answer(*leaves, shared, uses)
+        values, rollout = answer(*leaves, share, uses, rows)
         total = {"both": values + rollout, "values": values, "rollout": rollout}[parts]
         found.append((total.detach(), *torch.autograd.grad(total, leaves, allow_unused=parts == "rollout")))
     for apart, together in zip(*found, strict=True):
@@ -53,23 +56,116 @@ def test_gradients_are_those_of_the_two_apart(parts, uses):
         torch.testing.assert_close(together, apart, rtol=0, atol=1e-10)
 
 
-def test_gradient_equals_finite_differences():
+@pytest.mark.parametrize("rows", [0, 3, 4])
+def test_gradient_equals_finite_differences(rows):
     q, k, v = (t.detach()[:2, :1, :2, :4, :2].clone().requires_grad_() for t in inputs())
-    assert torch.autograd.gradcheck(lambda *given: sum(answer(*given, shared=True)), (q, k, v))
+    assert torch.autograd.gradcheck(lambda *given: sum(answer(*given, share=True, rows=rows)), (q, k, v))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    images=st.integers(1, 4),
+    heads=st.integers(1, 4),
+    tokens=st.integers(1, 14),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_rows_kept_are_those_of_the_mean_and_the_values_are_mixed_alike(images, heads, tokens, seed, data):
+    """In blocks of rows and groups of images that do not divide evenly."""
+    rows = data.draw(st.integers(0, tokens))
+    generator = torch.Generator().manual_seed(seed)
+    q, k, v = torch.randn(3, images, heads, tokens, 4, generator=generator, dtype=torch.float64)
+    mixed, _, mean_rows = shared_attention(q, k, v, 0.7, rows)
+    attention = AttentionMap(q, k, 0.7).dense()
+    torch.testing.assert_close(mixed, attention @ v, rtol=0, atol=1e-12)
+    torch.testing.assert_close(mean_rows, attention.mean(1)[:, :rows], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("way", ["auto", "streamed"])
+@pytest.mark.parametrize("learns", [True, False])
+def test_auto_keeps_twice_as_many_rows_as_its_width_and_streamed_none(way, learns):
+    torch.manual_seed(0)
+    layer = Attention(4, 2, way=way).requires_grad_(learns)
+    for tokens in (6, 20):
+        seen = layer(torch.randn(2, tokens, 4))[1]
+        kept = 0 if seen.mean_rows is None else seen.mean_rows.shape[1]
+        assert kept == (min(tokens, 8) if way == "auto" else 0)
+        assert len(seen.ports) == learns
+
+
+def by_hand(q, k, v, masks) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dropped attention times the values, and the mean of the undropped attention, with matrices; one draw a layer."""
+    attention = AttentionMap(q, k, 0.7).dense()
+    images, heads, tokens, _ = q.shape
+    dropped = torch.empty_like(attention)
+    for some in shared._groups(q, whole_images=True):  # images are a whole number of heads
+        for block in streamed.row_blocks(tokens):
+            mask = masks(torch.empty(some.stop - some.start, block.stop - block.start, tokens, dtype=q.dtype))
+            part = attention.flatten(0, 1)[some, block] * mask
+            dropped.view(images * heads, tokens, tokens)[some, block] = part
+    return dropped @ v, attention.mean(1)
+
+
+@pytest.mark.parametrize("rows", [0, 5, 9])
+@pytest.mark.parametrize("parts", ["both", "values", "rollout"])
+def test_dropped_attention_and_its_gradients_are_those_of_matrices_with_the_same_masks(parts, rows):
+    found = []
+    for way in ("ours", "by hand"):
+        q, k, v = (leaf.detach()[0].requires_grad_() for leaf in inputs())
+        torch.manual_seed(3)
+        if way == "ours":
+            mixed, port, mean_rows = shared_attention(q, k, v, 0.7, rows, 0.4)
+            seen = AttentionMap(q, k, 0.7, ports=[port], mean_rows=mean_rows)
+            row = attention_rollout([seen, AttentionMap(q, k, 0.7)], residual=0.3)
+        else:
+            masks = shared.Drop(0.4, int(torch.randint(2**62, ()))).masks()
+            mixed, mean = by_hand(q, k, v, masks)
+            first = AttentionMap(q, k, 0.7).dense().mean(1)[:, 0] * 0.7
+            first = first + 0.3 * torch.eye(9, dtype=torch.float64)[0]
+            row = (0.7 * torch.einsum("bi,bij->bj", first, mean) + 0.3 * first)[:, 1:]
+        weight = torch.linspace(-1, 1, row.numel(), dtype=torch.float64).view_as(row)
+        values, rollout = mixed.sin().sum(), (row * weight).sum()
+        total = {"both": values + rollout, "values": values, "rollout": rollout}[parts]
+        slopes = torch.autograd.grad(total, (q, k, v), allow_unused=parts == "rollout")
+        found.append([mixed.detach(), row.detach(), *(torch.zeros_like(q) if s is None else s for s in slopes)])
+    for ours, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-10)
+
+
+def test_masks_drop_the_share_asked_for_and_scale_what_is_left():
+    mask = shared.Drop(0.3, 1).masks()(torch.empty(100, 1000))
+    torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1 / 0.7]))
+    assert abs((mask == 0).float().mean() - 0.3) < 5 * (0.3 * 0.7 / 1e5) ** 0.5
+
+
+def test_what_is_kept_is_read_and_not_made_again(monkeypatch):
+    """Of a ViT that learns and of one that stays as it is: no attention is made for rows that are kept."""
+    torch.manual_seed(0)
+    made = []
+    plain = torch.softmax
+    monkeypatch.setattr(torch, "softmax", lambda scores, **how: made.append(scores.shape) or plain(scores, **how))
+    residual = torch.full((2,), 0.4, requires_grad=True)
+    for learns in (True, False):
+        vit = ViT((8, 8), patch_px=4, width=8, depth=2, heads=2).requires_grad_(learns)
+        seen = vit(torch.randn(1, 1, 8, 8))
+        made.clear()
+        row = attention_rollout(seen.attention, residual=residual, query="mean")
+        torch.autograd.grad(row[:, 0].sum(), residual)
+        assert not made
 
 
 def test_a_gradient_of_the_row_alone_leaves_no_trace_in_the_next_backward():
     leaves = inputs()
-    clean = [g.clone() for g in torch.autograd.grad(sum(answer(*leaves, shared=True)), leaves)]
+    clean = [g.clone() for g in torch.autograd.grad(sum(answer(*leaves, share=True)), leaves)]
     q, k, v = leaves
-    outs = [shared_attention(q[i], k[i], v[i], 0.7) for i in range(3)]
-    maps = [AttentionMap(q[i], k[i], 0.7, ports=[outs[i][1]]) for i in range(3)]
+    outs = [shared_attention(q[i], k[i], v[i], 0.7, 4) for i in range(3)]
+    maps = [AttentionMap(q[i], k[i], 0.7, ports=[outs[i][1]], mean_rows=outs[i][2]) for i in range(3)]
     residual = torch.full((3,), 0.3, dtype=torch.float64, requires_grad=True)
     row = attention_rollout(maps, residual=residual)
     weight = torch.linspace(-1, 1, row.numel(), dtype=torch.float64).view_as(row)
     rollout = (row * weight).sum()
     torch.autograd.grad(rollout, residual, retain_graph=True)  # reaches the steps, not the attention behind them
-    values = sum((out.sin() * (i + 1)).sum() for i, (out, _) in enumerate(outs))
+    values = sum((out.sin() * (i + 1)).sum() for i, (out, *_) in enumerate(outs))
     again = torch.autograd.grad(values + rollout, leaves, retain_graph=True)
     twice = torch.autograd.grad(values + rollout, leaves)
     for first, second, third in zip(clean, again, twice, strict=True):
@@ -138,5 +234,5 @@ def test_under_autocast_attention_and_rollout_are_those_of_single_precision():
     wanted_row = attention_rollout([apart, apart], residual=0.3, prefix_tokens=0, query="mean", method="dense")
     total = (wanted_row * weight).sum() + (apart.dense() @ seen.v.detach()).sin().sum()
     torch.testing.assert_close(row, wanted_row)
-    for given, wanted in zip(found, torch.autograd.grad(total, (apart.q, apart.k)), strict=True):
-        torch.testing.assert_close(given, wanted)
+    for slope, wanted in zip(found, torch.autograd.grad(total, (apart.q, apart.k)), strict=True):
+        torch.testing.assert_close(slope, wanted)

@@ -11,9 +11,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genomic_vit.models.shared import can_share, shared_attention
+from genomic_vit.models.shared import shared_attention
 
 Way = Literal["auto", "dense", "streamed"]
+MEAN_ROWS = 2  # rows kept of the mean over heads, in widths d: about a tenth of what else a layer keeps of its tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class AttentionMap:
         mixed: what the layer made of them, A v, (b h n e), on the graph; for `gradient_rollout` too.
         matrix: the attention itself, (b h n n), where the layer made it (the dense way).
         ports: of `shared_attention`, each for one rollout, which takes it out; without one a rollout goes its own way.
+        mean_rows: the first m rows of the mean over heads, where they were kept, (b m n), off the graph.
     """
 
     q: Float[Tensor, "b h n e"]
@@ -37,6 +39,7 @@ class AttentionMap:
     mixed: Float[Tensor, "b h n e"] | None = None
     matrix: Float[Tensor, "b h n n"] | None = None
     ports: list[Float[Tensor, "b two n"]] = field(default_factory=list)
+    mean_rows: Float[Tensor, "b m n"] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -67,17 +70,17 @@ torch.export.register_dataclass(AttentionMap, serialized_type_name="genomic_vit.
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762, §3.2.2) that returns its map beside the tokens.
 
-    The value path runs on the fused kernel; the map keeps q and k on the graph, so that what is learnt through it
-    reaches the same weights. With dropout in training on a CPU torch 2.13 has no fused kernel, and its own plain one
-    holds a layer's (b h n n) whatever the way.
+    The map keeps q and k on the graph, so that what is learnt through it reaches the same weights.
 
     Args:
         width: d.
         heads: h, divides d.
         dropout: of attention in training, in the value path only: the map, and with it the rollout, is the undropped
             attention.
-        way: "dense" makes the matrix once, for values and rollout alike; "auto" and "streamed" leave it to the fused
-            kernel, in training on a CPU with a backward pass that a rollout shares.
+        way: "dense" makes the matrix once, for values and rollout alike; "streamed" leaves it to the fused kernel, in
+            training on a CPU with a backward pass that a rollout shares, and with dropout on a CPU makes it in blocks;
+            "auto" does so too, and on a CPU makes the first 2 d rows itself and keeps their mean over heads: a tenth
+            of what the layer keeps of its tokens, and all that a rollout needs where n is at most 2 d.
 
     Raises:
         ValueError: heads does not divide width, or there is no such way.
@@ -106,14 +109,17 @@ class Attention(nn.Module):
         qkv = self.qkv(tokens)
         q, k, v = rearrange(qkv, "b n (three h e) -> three b h n e", three=3, h=self.heads)
         dropout = self.dropout if self.training else 0.0
+        here = q.device.type == "cpu" and not torch.compiler.is_compiling()
+        learns = q.requires_grad and torch.is_grad_enabled()
         if self.way == "dense":
             matrix = AttentionMap(q, k, self.scale).dense()
             mixed = F.dropout(matrix, dropout).to(v.dtype) @ v  # (b h n e)
             seen = AttentionMap(q, k, self.scale, v, mixed, matrix)
-        elif not dropout and can_share(q):
+        elif here and (learns or dropout or self.way == "auto"):
+            rows = min(MEAN_ROWS * self.project.in_features, q.shape[2]) if self.way == "auto" else 0
             q, k, v = (single(part) for part in (q, k, v))
-            mixed, port = shared_attention(q, k, v, self.scale)
-            seen = AttentionMap(q, k, self.scale, v, mixed, ports=[port])
+            mixed, port, mean_rows = shared_attention(q, k, v, self.scale, rows, dropout)
+            seen = AttentionMap(q, k, self.scale, v, mixed, ports=[port] if learns else [], mean_rows=mean_rows)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale, dropout_p=dropout)
             seen = AttentionMap(q, k, self.scale, v, mixed)

@@ -101,7 +101,9 @@ def build_model(config: RunConfig, tiles: int = 3, *, heat_channels: int = 1) ->
     `heat_channels` 0 makes its CNN for the grid alone, as a schedule without heat needs it.
     """
     side_px, vit = tiles * config.slab.tile_px, config.vit
-    targets = len(config.targets)
+    targets, way = len(config.targets), config.rollout.attention
+    if way == "auto" and config.rollout.fusion != "mean":
+        way = "streamed"  # what auto keeps serves mean fusion alone
     return GenomicViT(
         ViT(
             (side_px, side_px),
@@ -115,7 +117,7 @@ def build_model(config: RunConfig, tiles: int = 3, *, heat_channels: int = 1) ->
             dropout=vit.dropout,
             attention_dropout=vit.attention_dropout,
             layer_scale=vit.layer_scale,
-            attention=config.rollout.attention,
+            attention=way,
         ),
         build_cnn(config.cnn.name, channels=1 + heat_channels, targets=targets, dropout=config.cnn.dropout),
         Rollout(vit.depth, **dataclasses.asdict(config.rollout)),

@@ -25,7 +25,7 @@ from genomic_vit.models.rollout_arguments import (
 )
 from genomic_vit.models.rollout_checks import check_call, check_options, check_residual, check_result, check_values
 from genomic_vit.models.shared import ported_step
-from genomic_vit.models.streamed import Fusion, fuse_heads, nothing, share_out, streamed_step
+from genomic_vit.models.streamed import Fusion, fuse_heads, no_rows, nothing, share_out, streamed_step
 
 LEARNT_EDGE = 1e-4  # how near to 0 and 1 a learnt share may come
 ROOM_BYTES = 2**22  # of a sum over heads on a CPU: it should be read again from cache
@@ -247,6 +247,7 @@ def _streams(layer: Layer, method: Way) -> bool:
 
 
 def _streamed(row: Float[Tensor, "b n"], layer: AttentionMap, fusion: Fusion) -> Float[Tensor, "b n"]:
+    known = no_rows(row) if layer.mean_rows is None else layer.mean_rows
     if layer.ports and fusion == "mean" and row.dtype == layer.q.dtype and torch.is_grad_enabled():
-        return ported_step(row, layer.ports.pop(), layer.q, layer.k, layer.scale)
-    return streamed_step(row, layer.q, layer.k, layer.scale, fusion)
+        return ported_step(row, layer.ports.pop(), layer.q, layer.k, layer.scale, known)
+    return streamed_step(row, layer.q, layer.k, layer.scale, fusion, known)

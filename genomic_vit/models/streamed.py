@@ -20,7 +20,8 @@ def streamed_step(
     q: Float[Tensor, "b h n e"],
     k: Float[Tensor, "b h n e"],
     scale: float,
-    fusion: Fusion = "mean",
+    fusion: Fusion,
+    mean_rows: Float[Tensor, "b m n"],
 ) -> Float[Tensor, "b n"]:
     """`row` times the head-fused attention of one layer, rᵀ Ā, in memory linear in n.
 
@@ -29,6 +30,8 @@ def streamed_step(
         q, k: queries and keys; half precision is computed in float32.
         scale: what q·k is multiplied by before the softmax.
         fusion: over heads. After max and min the rows of Ā are divided by their sums.
+        mean_rows: the first m rows of the mean over heads, m from 0 to n, off the graph; mean fusion reads them in
+            place of making them.
 
     Returns:
         (b n), on the graph of row, q and k. First derivatives only.
@@ -36,26 +39,26 @@ def streamed_step(
     Raises:
         RuntimeError: a second derivative is asked for.
     """
-    return _Step.apply(row, q.to(row.dtype), k.to(row.dtype), scale, fusion)
+    return _Step.apply(row, q.to(row.dtype), k.to(row.dtype), scale, fusion, mean_rows.to(row.dtype))
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion) -> Tensor:
-        ctx.save_for_backward(row, q, k)
+    def forward(ctx, row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion, mean_rows: Tensor) -> Tensor:
+        ctx.save_for_backward(row, q, k, mean_rows)
         ctx.scale, ctx.fusion = scale, fusion
-        return mean_step(row, q, k, scale) if fusion == "mean" else _extreme(row, q, k, scale, fusion)
+        return mean_step(row, q, k, scale, mean_rows) if fusion == "mean" else _extreme(row, q, k, scale, fusion)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         once_only()
+        row, q, k, mean_rows = ctx.saved_tensors
         with torch.autocast(gradient.device.type, enabled=False):
-            if ctx.fusion == "mean" and not any(ctx.needs_input_grad[1:3]):  # a ViT that stays as it is
-                _, q, k = ctx.saved_tensors
-                return mean_seen(gradient, q, k, ctx.scale), None, None, None, None
-            if ctx.fusion == "mean":
-                return *_mean_backward(gradient, *ctx.saved_tensors, ctx.scale), None, None
-            return *_extreme_backward(gradient, *ctx.saved_tensors, ctx.scale, ctx.fusion), None, None
+            if ctx.fusion != "mean":
+                return *_extreme_backward(gradient, row, q, k, ctx.scale, ctx.fusion), None, None, None
+            if any(ctx.needs_input_grad[1:3]):
+                return *_mean_backward(gradient, row, q, k, ctx.scale), None, None, None
+            return mean_seen(gradient, q, k, ctx.scale, mean_rows), *[None] * 5  # a ViT that stays as it is
 
 
 def once_only() -> None:
@@ -67,34 +70,55 @@ def once_only() -> None:
         )
 
 
+def no_rows(row: Float[Tensor, "b n"]) -> Float[Tensor, "b 0 n"]:
+    """What stands for `mean_rows` where none are known."""
+    return row.new_empty(row.shape[0], 0, row.shape[1])
+
+
 def mean_step(
-    row: Float[Tensor, "b n"], q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h n e"], scale: float
+    row: Float[Tensor, "b n"],
+    q: Float[Tensor, "b h n e"],
+    k: Float[Tensor, "b h n e"],
+    scale: float,
+    mean_rows: Float[Tensor, "b m n"],
 ) -> Float[Tensor, "b n"]:
-    """rᵀ mean_h A_h in blocks, off the graph."""
+    """rᵀ mean_h A_h in blocks, off the graph; the first m rows of the mean are known."""
     images, heads, tokens, _width = q.shape
+    known = mean_rows.shape[1]
+    read = torch.einsum("bi,bij->bj", row[:, :known], mean_rows)
+    if known == tokens:
+        return read
     queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) e n")
     weight = repeat(row / heads, "b n -> (b h) 1 n", h=heads)
     out = torch.zeros_like(weight)
     for some in groups_of(images * heads, tokens, row):
-        for block in row_blocks(tokens):
+        for block in row_blocks(tokens, known):
             attention = torch.softmax(torch.bmm(queries[some, block], keys[some]), dim=-1)  # (bh rows n)
-            out[some] += torch.bmm(weight[some, :, block], attention)
-    return rearrange(out, "(b h) 1 n -> b h n", h=heads).sum(1)
+            out[some].baddbmm_(weight[some, :, block], attention)
+    return read + rearrange(out, "(b h) 1 n -> b h n", h=heads).sum(1)
 
 
 def mean_seen(
-    g: Float[Tensor, "b n"], q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h n e"], scale: float
+    g: Float[Tensor, "b n"],
+    q: Float[Tensor, "b h n e"],
+    k: Float[Tensor, "b h n e"],
+    scale: float,
+    mean_rows: Float[Tensor, "b m n"],
 ) -> Float[Tensor, "b n"]:
     """mean_h A_h g in blocks, off the graph: what `mean_step` hands back to its row."""
     images, heads, tokens, _width = q.shape
+    known = mean_rows.shape[1]
+    read = torch.einsum("bij,bj->bi", mean_rows, g)
+    if known == tokens:
+        return read
     queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) e n")
-    column = repeat(g, "b n -> (b h) n 1", h=heads)
-    out = torch.empty_like(column)
+    across = repeat(g, "b n -> (b h) 1 n", h=heads)
+    out = queries.new_empty(images * heads, tokens - known)
     for some in groups_of(images * heads, tokens, g):
-        for block in row_blocks(tokens):
+        for block in row_blocks(tokens, known):
             attention = torch.softmax(torch.bmm(queries[some, block], keys[some]), dim=-1)  # (bh rows n)
-            out[some, block] = torch.bmm(attention, column[some])
-    return rearrange(out, "(b h) n 1 -> b h n", h=heads).mean(1)
+            out[some, block.start - known : block.stop - known] = attention.mul_(across[some]).sum(-1)
+    return torch.cat([read, rearrange(out, "(b h) n -> b h n", h=heads).mean(1)], dim=1)
 
 
 def _mean_backward(gradient: Tensor, row: Tensor, q: Tensor, k: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,14 +129,14 @@ def _mean_backward(gradient: Tensor, row: Tensor, q: Tensor, k: Tensor, scale: f
     weighted = queries * repeat(row / heads, "b n -> (b h) n 1", h=heads)
     d_row, d_queries, d_keys = torch.empty_like(queries[..., :1]), torch.empty_like(queries), torch.zeros_like(keys)
     for some in groups_of(images * heads, tokens, row):
-        g_column, keys_row = g[some].transpose(1, 2), keys[some].transpose(1, 2)
+        keys_row = keys[some].transpose(1, 2)
         for block in row_blocks(tokens):
             attention = torch.softmax(torch.bmm(queries[some, block], keys_row), dim=-1)  # (bh rows n)
-            u = torch.bmm(attention, g_column)  # (bh rows 1)
+            u = (attention * g[some]).sum(-1, keepdim=True)  # (bh rows 1); bmm by one column takes five times as long
             d_scores = (g[some] - u).mul_(attention)  # but for w, which the two small factors below carry
             d_row[some, block] = u
             d_queries[some, block] = torch.bmm(d_scores, keys[some])
-            d_keys[some] += torch.bmm(d_scores.transpose(1, 2), weighted[some, block])
+            d_keys[some].baddbmm_(d_scores.transpose(1, 2), weighted[some, block])
     d_queries *= repeat(row * (scale / heads), "b n -> (b h) n 1", h=heads)
     return (
         rearrange(d_row, "(b h) n 1 -> b h n", h=heads).mean(1),
@@ -181,17 +205,22 @@ def least_sum(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).tiny ** 0.5
 
 
-def row_blocks(tokens: int) -> Iterator[slice]:
-    """The rows of a matrix, a block after the other."""
-    return (slice(start, min(start + BLOCK_ROWS, tokens)) for start in range(0, tokens, BLOCK_ROWS))
+def row_blocks(stop: int, start: int = 0) -> Iterator[slice]:
+    """The rows of a matrix from `start` on, a block after the other, all of about one size."""
+    rows = stop - start
+    size = -(-rows // max(-(-rows // BLOCK_ROWS), 1))
+    return (slice(at, min(at + size, stop)) for at in range(start, stop, size))
 
 
-def groups_of(count: int, row_length: int, like: Tensor) -> Iterator[slice]:
-    """Slices of `count` matrices, as many at once as a block's bytes allow, on a CPU as many for each thread."""
+def groups_of(count: int, row_length: int, like: Tensor, together: int | None = None) -> Iterator[slice]:
+    """Slices of `count` matrices, as many at once as a block's bytes allow, a multiple of `together`.
+
+    Without `together` of the threads on a CPU, so that each has one.
+    """
     if torch.compiler.is_compiling():  # the batch may be symbolic there
         return iter((slice(None),))
     rows = min(BLOCK_ROWS, row_length)
     budget = BLOCK_BYTES.get(like.device.type, BLOCK_BYTES["cuda"])
-    threads = torch.get_num_threads() if like.device.type == "cpu" else 1
-    size = max(budget // (rows * row_length * like.element_size()) // threads, 1) * threads
+    together = together or (torch.get_num_threads() if like.device.type == "cpu" else 1)
+    size = max(budget // (rows * row_length * like.element_size()) // together, 1) * together
     return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -92,8 +92,8 @@ class ViT(nn.Module):
         attention_dropout: of attention, in the value path only: the maps, and the rollout, are the undropped attention.
         layer_scale: what LayerScale's factors begin as; None has no LayerScale.
         attention: "dense" makes every n × n matrix once, for values and rollout alike, and allows second derivatives;
-            "streamed" and "auto" run on the fused kernel and never hold one, but for attention_dropout in training on
-            a CPU, where torch's kernel makes each layer's.
+            "streamed" never holds one; "auto" does not either, and on a CPU keeps the mean over heads of up to 2 width
+            rows of a layer for a rollout.
 
     Raises:
         ValueError: an image side is not a multiple of patch_px, or there is no such way of attention.
