@@ -30,6 +30,7 @@ from genomic_vit.training.checkpoints import (
     read_best,
 )
 from genomic_vit.training.finite import StopAtNaN
+from genomic_vit.training.heap import keep_freed_memory
 from genomic_vit.training.machine import ACCELERATORS, ALONE, Processes, best_device
 from genomic_vit.training.module import StageData, StageModule, positive_weights
 from genomic_vit.training.profile import StepProfiler, TellProfile
@@ -70,6 +71,8 @@ def fit(
         KeyboardInterrupt: the user stopped it; the folder holds what is needed to go on.
     """
     stages = schedule(config.mode, config.training) if stages is None else stages
+    if best_device(config.device).type == "cpu":
+        keep_freed_memory()
     for index, stage in enumerate(stages):
         checkpoints = folder / "checkpoints" / stage.name
         learner = copy.deepcopy(model) if processes.strategy == "fsdp" else model  # FSDP leaves flat pieces behind
