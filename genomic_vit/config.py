@@ -232,6 +232,8 @@ class TrainingConfig:
         precision: 32, or the arithmetic of the products in training (bf16-mixed; on GPUs also 16-mixed); weights,
             losses, rollout, and all of the final test, evaluate and predict are 32-bit. 64 is for comparing runs.
         compile: let torch.compile fuse the training step; minutes at the start of each stage.
+        deterministic: on a GPU take only kernels that add in a fixed order, so that a resumed run can end bit for bit;
+            slower, and what has no such kernel stops the run. A CPU adds in a fixed order as it is.
         learning_rate: peak of the one-cycle cosine schedule (AdamW).
         average: decay of the moving average of weights, which is what is judged and kept; 0 takes the last weights.
         weight_decay: AdamW's.
@@ -247,6 +249,7 @@ class TrainingConfig:
     clip: float | None = 1.0
     precision: str | int = "32"
     compile: bool = False
+    deterministic: bool = False
     learning_rate: float = 2e-3
     average: float = 0.99
     weight_decay: float = 0.05

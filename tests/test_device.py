@@ -94,6 +94,36 @@ def test_what_a_gpu_trained_a_cpu_uses(mode, tmp_path, capsys):
     assert answers[0] == pytest.approx(answers[1], abs=2e-3)  # TF32 in the GPU's convolutions
 
 
+class StopOnce(Callback):
+    """The user's Ctrl-C at the second epoch's second step."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_with_deterministic_a_stopped_run_ends_bit_for_bit(precision, tmp_path):
+    settings = {"precision": precision, "epochs": 3, "batch_size": 4, "lesion_weight": 0.5, "deterministic": True}
+    config = from_tree({"slab": {"tile_px": 16}, "device": DEVICE, "training": settings}, "here")
+    geometry, found = grid_of(spacing_mm=(1.25, 0.7, 0.7), shape=(40, 80, 80)), []
+    slab = cut_slab(chest(geometry), ball(geometry), SlabConfig(tile_px=16))
+    cases = Cases([slab] * 12, (np.arange(12) % 2)[:, None].astype(float), [str(number) for number in range(12)])
+    try:
+        for stops in ([], [StopOnce()]):
+            torch.manual_seed(0)
+            model, folder = build_model(config), tmp_path / f"{len(stops)}"
+            if stops:
+                with pytest.raises(KeyboardInterrupt):
+                    fit(model, cases, cases, config, folder, stops)
+            fit(model, cases, cases, config, folder)
+            found.append({name: value.cpu() for name, value in model.state_dict().items()})
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+
+
 class NoWaiting(Callback):
     """From an epoch's third step on, torch raises where the CPU waits for the GPU."""
 

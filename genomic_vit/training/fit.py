@@ -115,6 +115,7 @@ def _fit_stage(
             max_epochs=config.training.epochs,
             reload_dataloaders_every_n_epochs=1,
             precision=config.training.precision,
+            deterministic=config.training.deterministic,
             gradient_clip_val=config.training.clip,
             accumulate_grad_batches=config.training.accumulate,
             callbacks=[
