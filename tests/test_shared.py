@@ -138,6 +138,17 @@ def test_masks_drop_the_share_asked_for_and_scale_what_is_left():
     assert abs((mask == 0).float().mean() - 0.3) < 5 * (0.3 * 0.7 / 1e5) ** 0.5
 
 
+@pytest.mark.parametrize("way", ["auto", "streamed", "dense"])
+def test_attention_that_is_dropped_whole_hands_nothing_on(way):
+    """And no NaN, forward or backward, as torch's own dropout allows a share of one."""
+    torch.manual_seed(0)
+    layer = Attention(8, 2, dropout=1.0, way=way)
+    out, _ = layer(torch.randn(2, 6, 8))
+    out.square().sum().backward()
+    torch.testing.assert_close(out, layer.project.bias.expand_as(out))
+    assert not layer.qkv.weight.grad.any()  # NaN counts as any
+
+
 def test_what_is_kept_is_read_and_not_made_again(monkeypatch):
     """Of a ViT that learns and of one that stays as it is: no attention is made for rows that are kept."""
     torch.manual_seed(0)

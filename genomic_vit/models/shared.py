@@ -40,7 +40,7 @@ def shared_attention(
         q, k, v: float32 or float64.
         scale: what q·k is multiplied by before the softmax.
         rows: how many rows of the mean over heads to keep; queries beyond them run on the fused kernel.
-        dropout: of the attention that mixes the values, in [0, 1); kept rows and what a rollout is told are undropped.
+        dropout: of the attention that mixes the values, in [0, 1]; kept rows and what a rollout is told are undropped.
             Masks are drawn block by block from torch's generator, and again in the backward pass.
 
     Returns:
@@ -179,7 +179,7 @@ class Drop:
     """Dropout whose masks can be drawn again.
 
     Args:
-        share: of entries dropped, in (0, 1).
+        share: of entries dropped, in (0, 1]; of 1 all is 0, as in torch's own dropout.
         seed: of the masks.
     """
 
@@ -188,8 +188,8 @@ class Drop:
 
     def masks(self) -> Callable[[Tensor], Tensor]:
         """Fills one tensor after the other with 0 or 1 / (1 − share), each time from the beginning."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return lambda room: room.bernoulli_(1 - self.share, generator=generator).div_(1 - self.share)
+        generator, kept = torch.Generator().manual_seed(self.seed), 1 - self.share
+        return lambda room: room.bernoulli_(kept, generator=generator).div_(kept or 1)  # where all is dropped, 0 / 1
 
 
 class Rooms:
