@@ -138,6 +138,17 @@ def test_masks_drop_the_share_asked_for_and_scale_what_is_left():
     assert abs((mask == 0).float().mean() - 0.3) < 5 * (0.3 * 0.7 / 1e5) ** 0.5
 
 
+def test_the_seed_of_masks_comes_from_the_generator_that_checkpointing_winds_back():
+    """The CPU's, whatever device new tensors are made on."""
+    q, k, v = (leaf.detach()[0] for leaf in inputs())
+    torch.manual_seed(3)
+    wanted = shared_attention(q, k, v, 0.7, 0, 0.4)[0]
+    torch.manual_seed(3)
+    with torch.device("meta"):
+        found = shared_attention(q, k, v, 0.7, 0, 0.4)[0]
+    assert torch.equal(found, wanted)
+
+
 @pytest.mark.parametrize("way", ["auto", "streamed", "dense"])
 def test_attention_that_is_dropped_whole_hands_nothing_on(way):
     """And no NaN, forward or backward, as torch's own dropout allows a share of one."""

@@ -41,13 +41,13 @@ def shared_attention(
         scale: what q·k is multiplied by before the softmax.
         rows: how many rows of the mean over heads to keep; queries beyond them run on the fused kernel.
         dropout: of the attention that mixes the values, in [0, 1]; kept rows and what a rollout is told are undropped.
-            Masks are drawn block by block from torch's generator, and again in the backward pass.
+            A seed is drawn from torch's generator, masks block by block from the seed, and again in the backward pass.
 
     Returns:
         What attention made of the values; the port: zeros whose gradient is the message (r, g); the rows, off the
         graph. A port serves one `ported_step`, since two messages would be added up; first derivatives only.
     """
-    drop = Drop(dropout, int(torch.randint(2**62, ()))) if dropout else None
+    drop = Drop(dropout, int(torch.randint(2**62, (), device=q.device))) if dropout else None
     return _Attention.apply(q, k, v, scale, rows, drop)
 
 
