@@ -1,7 +1,9 @@
+import dataclasses
+
 import pytest
 import torch
 
-from genomic_vit.config import from_tree
+from genomic_vit.config import RolloutConfig, from_tree
 from genomic_vit.models.genomic_vit import build_model, heat_image
 from genomic_vit.models.rollout import attention_rollout
 
@@ -21,6 +23,16 @@ def test_output_names_everything_on_the_way():
     torch.testing.assert_close(output.logits, model.cnn(torch.cat([grid, output.heat], dim=1)))
     row = attention_rollout([layer.dense() for layer in output.attention], prefix_tokens=3)
     torch.testing.assert_close(output.heat, heat_image(row.reshape(2, 1, 12, 12), 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("rollout", "reads"),
+    [({}, True), ({"learn_residual": True}, True), ({"fusion": "max"}, False), ({"discard": 0.3}, False)],
+)
+def test_rows_of_the_mean_are_kept_where_the_rollout_reads_them(rollout, reads):
+    model = build_model(dataclasses.replace(CONFIG, rollout=RolloutConfig(**rollout)))
+    kept = [layer.mean_rows.shape[1] for layer in model(torch.rand(2, 1, 48, 48)).attention]
+    assert kept == [2 * CONFIG.vit.width * reads] * CONFIG.vit.depth
 
 
 def test_heat_does_not_run_across_tile_borders():

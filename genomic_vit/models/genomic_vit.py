@@ -102,8 +102,8 @@ def build_model(config: RunConfig, tiles: int = 3, *, heat_channels: int = 1) ->
     """
     side_px, vit = tiles * config.slab.tile_px, config.vit
     targets, way = len(config.targets), config.rollout.attention
-    if way == "auto" and config.rollout.fusion != "mean":
-        way = "streamed"  # what auto keeps serves mean fusion alone
+    if way == "auto" and (config.rollout.fusion != "mean" or config.rollout.discard):
+        way = "streamed"  # what auto keeps serves mean fusion alone, of which nothing is dropped
     return GenomicViT(
         ViT(
             (side_px, side_px),
