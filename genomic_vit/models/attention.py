@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genomic_vit.models.shared import shared_attention
 
 Way = Literal["auto", "dense", "streamed"]
-MEAN_ROWS = 2  # rows kept of the mean over heads, in widths d: about a tenth of what else a layer keeps of its tokens
+MEAN_ROWS = 2  # rows kept of the mean over heads, in widths d: an eighth of what else a layer keeps to learn from
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,8 @@ class Attention(nn.Module):
             attention.
         way: "dense" makes the matrix once, for values and rollout alike; "streamed" leaves it to the fused kernel, in
             training on a CPU with a backward pass that a rollout shares, and with dropout on a CPU makes it in blocks;
-            "auto" does so too, and on a CPU makes the first 2 d rows itself and keeps their mean over heads: a tenth
-            of what the layer keeps of its tokens, and all that a rollout needs where n is at most 2 d.
+            "auto" does so too, and on a CPU makes the first 2 d rows itself and keeps their mean over heads: an
+            eighth of what the layer keeps to learn from, and all that a rollout needs where n is at most 2 d.
 
     Raises:
         ValueError: heads does not divide width, or there is no such way.

@@ -39,7 +39,7 @@ def shared_attention(
     Args:
         q, k, v: float32 or float64.
         scale: what q·k is multiplied by before the softmax.
-        rows: how many rows of the mean over heads to keep; queries beyond them run on the fused kernel.
+        rows: how many rows of the mean over heads to keep; without dropout queries beyond them run on the fused kernel.
         dropout: of the attention that mixes the values, in [0, 1]; kept rows and what a rollout is told are undropped.
             A seed is drawn from torch's generator, masks block by block from the seed, and again in the backward pass.
 

@@ -92,8 +92,8 @@ class ViT(nn.Module):
         attention_dropout: of attention, in the value path only: the maps, and the rollout, are the undropped attention.
         layer_scale: what LayerScale's factors begin as; None has no LayerScale.
         attention: "dense" makes every n × n matrix once, for values and rollout alike, and allows second derivatives;
-            "streamed" never holds one; "auto" does not either, and on a CPU keeps the mean over heads of up to 2 width
-            rows of a layer for a rollout.
+            "streamed" never holds one; "auto" none of a head, and on a CPU keeps the mean over heads of up to 2 width
+            rows of a layer for a rollout, which are all rows where there are no more tokens.
 
     Raises:
         ValueError: an image side is not a multiple of patch_px, or there is no such way of attention.
