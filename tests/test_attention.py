@@ -51,3 +51,9 @@ def test_a_way_that_there_is_not_is_refused_when_a_vit_is_made(unchecked_types):
 def test_width_must_divide_into_heads():
     with pytest.raises(ValueError, match="width 10 must be a multiple of heads 3"):
         Attention(10, heads=3)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.5, float("nan")])
+def test_dropout_must_be_a_share(dropout):
+    with pytest.raises(ValueError, match=f"dropout is {dropout}; pass a share from 0 to 1"):
+        ViT((8, 8), patch_px=4, width=8, depth=1, heads=2, attention_dropout=dropout)

@@ -83,7 +83,7 @@ class Attention(nn.Module):
             eighth of what the layer keeps to learn from, and all that a rollout needs where n is at most 2 d.
 
     Raises:
-        ValueError: heads does not divide width, or there is no such way.
+        ValueError: heads does not divide width, dropout is no share, or there is no such way.
     """
 
     def __init__(
@@ -98,6 +98,8 @@ class Attention(nn.Module):
             raise ValueError(f"Attention: attention is {way!r}; pass one of {', '.join(get_args(Way))}")
         if width % heads:
             raise ValueError(f"Attention: width {width} must be a multiple of heads {heads}")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"Attention: dropout is {dropout}; pass a share from 0 to 1")
         self.heads = heads
         self.dropout = dropout
         self.way = way
