@@ -163,7 +163,9 @@ def _check_config_file(argv: list[str], kind: type) -> None:
             tree = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as cause:
             raise ConfigError(f"{name}: is not YAML ({' '.join(str(cause).split())})") from cause
-        check_keys(tree or {}, kind, name)
+        if tree is None:
+            raise ConfigError(f"{name}: holds no settings; write some, or leave the file out.")
+        check_keys(tree, kind, name)
 
 
 def read_config_file(name: str | None) -> RunConfig:

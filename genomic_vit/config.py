@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import typing
@@ -9,6 +10,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 PHANTOM_TARGET = "mutant"  # the label column of the embedded phantom cohort
+NEEDED = {
+    int: "a whole number",
+    float: "a number with a dot for decimals",
+    bool: "true or false",
+    str: "a text in quotes",
+}
 
 
 class UserError(ValueError):
@@ -544,16 +551,36 @@ def from_tree(tree: object, where: str) -> RunConfig:
         ConfigError: unknown or impossible settings.
     """
     check_keys(tree, RunConfig, where)
-    return _build(RunConfig, tree)
+    return _build(RunConfig, tree, f"{where}: ")
 
 
-def _build(kind: type, tree: dict) -> object:
+def _build(kind: type, tree: dict, place: str) -> object:
     hints = typing.get_type_hints(kind)
     values = {}
     for key, value in tree.items():
         if dataclasses.is_dataclass(hints[key]):
-            value = _build(hints[key], value)
+            value = _build(hints[key], value, f"{place}{key}.")
         elif (rule := _rule_kind(hints[key])) is not None:
-            value = {name: _build(rule, entry) for name, entry in value.items()}
+            value = {name: _build(rule, entry, f"{place}{key}.{name}.") for name, entry in value.items()}
+        else:
+            value = _fitted(value, hints[key], f"{place}{key}")
         values[key] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
+
+
+def _fitted(value: object, hint: object, name: str) -> object:
+    """A value as YAML gives it, turned to its setting's type where nothing is lost; YAML takes 2e-3 for a text."""
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{name} is {value!r}; a list is needed")
+        return [_fitted(entry, typing.get_args(hint)[0], name) for entry in value]
+    kinds = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
+    kind = kinds[0]
+    if kind not in NEEDED or (value is None and len(kinds) > 1):
+        return value  # the classes themselves judge choices and rules
+    if type(value) in {float: (float, int)}.get(kind, (kind,)):
+        return value
+    if type(value) in {float: (str,), str: (int, float)}.get(kind, ()):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    raise ConfigError(f"{name} is {value!r}; {NEEDED[kind]} is needed")

@@ -362,6 +362,12 @@ def test_a_value_of_the_wrong_kind_is_refused(change, message, tmp_path, capsys)
     assert not (tmp_path / "run").exists()
 
 
+def test_an_empty_config_file_is_refused_in_words(tmp_path, capsys):
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert train(["--config", str(tmp_path / "empty.yaml"), "--out", str(tmp_path / "run")]) == 2
+    assert "empty.yaml: holds no settings; write some" in capsys.readouterr().err
+
+
 def test_predict_answers_for_each_lesion_and_for_a_point(run, cohort, tmp_path, capsys):
     from genomic_vit import Volume, write_volume
 

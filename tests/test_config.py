@@ -38,6 +38,11 @@ from genomic_vit.config import ConfigError, RunConfig, from_tree
         ({"slab": 3}, "my.yaml: slab holds int, a mapping of settings was needed"),
         ({"vit": {"dept": 3}}, "my.yaml: unknown setting vit.dept; did you mean vit.depth"),
         ({"zzz": 3}, "my.yaml: unknown setting zzz; known: mode, data"),
+        ({"training": {"epochs": "two"}}, "my.yaml: training.epochs is 'two'; a whole number is needed"),
+        ({"training": {"learning_rate": "2,5e-3"}}, "learning_rate is '2,5e-3'; a number with a dot for decimals"),
+        ({"labels": {"min_cases": None}}, "labels.min_cases is None; a whole number is needed"),
+        ({"view": {"window_hu": -1350}}, "view.window_hu is -1350; a list is needed"),
+        ({"positive": True, "negative": False}, "my.yaml: positive is True; a text in quotes is needed"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(tree, message):
@@ -49,3 +54,11 @@ def test_what_is_not_given_keeps_its_default():
     config = from_tree({"vit": {"depth": 5}, "target": "EGFR, KRAS", "data": "x.csv"}, "my.yaml")
     assert config.vit.depth == 5 and config.vit.width == RunConfig().vit.width
     assert config.targets == ("EGFR", "KRAS")
+
+
+def test_what_yaml_reads_as_another_kind_is_turned_where_nothing_is_lost():
+    tree = {"training": {"learning_rate": "2e-3", "epochs": 3}, "positive": 1, "negative": 0, "lesion": {"roi": 2}}
+    config = from_tree(tree | {"view": {"window_hu": [-1000, 400]}, "slab": {"crop_mm": 30}}, "my.yaml")
+    assert config.training.learning_rate == 2e-3 and config.slab.crop_mm == 30.0
+    assert (config.positive, config.negative, config.lesion.roi) == ("1", "0", "2")
+    assert config.view.window_hu == (-1000.0, 400.0)
