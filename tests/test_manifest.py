@@ -28,12 +28,28 @@ def test_text_labels_are_declared_and_the_rest_counted_aloud(tmp_path, caplog):
     assert "1 Mutant, 1 Wildtype; taken as missing: 1 Unknown" in caplog.text
 
 
+def test_text_labels_are_found_as_those_of_a_label_table_are(tmp_path):
+    cohort = read_manifest(written(tmp_path, GOOD), ("EGFR",), " mutant", "WILDTYPE")
+    np.testing.assert_array_equal(cohort.labels[:, 0], [1, 0, np.nan])
+
+
+def test_a_point_that_is_none_is_left_for_its_case_to_be_refused(tmp_path):
+    text = GOOD.replace("l/b.nii", '"1,2"').replace("l/c.nii", '"1,2,3"')
+    assert [case.lesion for case in read_manifest(written(tmp_path, text), ()).cases[1:]] == ["1,2", "1,2,3"]
+
+
 @pytest.mark.parametrize(
     ("text", "target", "message"),
     [
         (GOOD.replace("lesion", "mask", 1), "mutant", "no column 'lesion'; found: case"),
         (GOOD, "mutat", "no target column 'mutat'.*did you mean 'mutant'"),
         (HEAD, "mutant", "holds a header but no cases"),
+        ("", "mutant", "is empty; give a CSV with the columns case, patient"),
+        (
+            GOOD.replace("P1,s/b.nii", "P1,Doe, s/b.nii"),
+            "mutant",
+            "1 rows have more cells than the header's 6.*row 3.*quo",
+        ),
         (GOOD.replace("b,P1", "a,P1"), "mutant", r"1 case names stand in several rows \('a'\)"),
         (GOOD.replace("c,P2", "c,"), "mutant", r"1 needed cells are empty \(row 4 lacks patient\)"),
         (GOOD, "EGFR", "target 'EGFR' holds 'Mutant' × 1.*--positive and --negative"),

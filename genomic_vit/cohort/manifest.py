@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from genomic_vit.cohort.labels import Covariate
-from genomic_vit.config import UserError
+from genomic_vit.config import UserError, plain_text
+from genomic_vit.imaging.errors import LesionError
 from genomic_vit.imaging.points import parse_place
 
 COLUMNS = ("case", "patient", "scan", "lesion")
@@ -90,6 +91,8 @@ def read_manifest(
     """
     path = Path(path)
     header, rows = _read_rows(path)
+    if not header:
+        raise ManifestError(f"{path}: is empty; give a CSV with the columns {', '.join(COLUMNS)} and targets.")
     for name in (*COLUMNS, *targets):
         if name not in header:
             near = difflib.get_close_matches(name, header, n=1)
@@ -127,18 +130,27 @@ def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             reader = csv.DictReader(file, restval="")
             header = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = header
-            rows = [{name: (row[name] or "").strip() for name in header} for row in reader]
+            lines = list(reader)
     except (UnicodeDecodeError, csv.Error) as cause:
         raise ManifestError(f"{path}: is not a CSV in UTF-8 ({cause}); save it as 'CSV UTF-8'.") from cause
     separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
     if separator:
         raise ManifestError(f"{path}: its columns are separated by {separator!r}; save it with commas.")
-    return header, rows
+    long = [number for number, line in enumerate(lines, start=2) if any(map(str.strip, line.get(None, ())))]
+    if long:
+        raise ManifestError(
+            f"{path}: {len(long)} rows have more cells than the header's {len(header)} (the first is row {long[0]}); "
+            'put cells that hold a comma in quotes ("12,5").'
+        )
+    return header, [{name: (line[name] or "").strip() for name in header} for line in lines]
 
 
 def _lesion(path: Path, cell: str) -> Path | str:
     """A lesion cell: the text of a point or box, or a path relative to the manifest."""
-    return cell if not cell or parse_place(cell, "lps") is not None else path.parent / cell
+    try:
+        return cell if not cell or parse_place(cell, "lps") is not None else path.parent / cell
+    except LesionError:
+        return cell  # refused with its case's name when the case is read, beside all others
 
 
 def _check_identities(path: Path, rows: list[dict[str, str]], needed: tuple[str, ...]) -> None:
@@ -168,7 +180,8 @@ def _read_labels(
                 "Declare text labels with --positive and --negative."
             )
         return [meaning[cell.lower()] for cell in cells]
-    labels = [{positive.strip(): 1.0, negative.strip(): 0.0}.get(cell, np.nan) for cell in cells]
+    meaning = {plain_text(positive): 1.0, plain_text(negative): 0.0}
+    labels = [meaning.get(plain_text(cell), np.nan) for cell in cells]
     other = Counter(cell or "(empty)" for cell, label in zip(cells, labels, strict=True) if np.isnan(label))
     log.warning(
         "%s: target %r has %d %s, %d %s; taken as missing: %s", path, target, labels.count(1.0), positive,
