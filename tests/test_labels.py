@@ -52,6 +52,12 @@ def test_two_translocations_cannot_be_learned(released):
     check_learnable(target, "table", 2)
 
 
+def test_decimal_commas_are_not_taken_for_missing_numbers(tmp_path):
+    (tmp_path / "german.csv").write_text("Patient ID;Alter\nA;65,5\nB;61\n", encoding="utf-8")
+    with pytest.raises(LabelError, match=r"german.csv: covariate 'age'.*numbers with a comma \(1 65,5\); write 65.5"):
+        read_covariate(read_table(tmp_path / "german.csv"), "age", CovariateRule("Alter", "number"))
+
+
 @pytest.mark.parametrize("name", RADIOGENOMICS.covariates)
 def test_covariates_of_the_released_table(name, released):
     covariate = read_covariate(read_table(released), name, RADIOGENOMICS.covariates[name])

@@ -42,6 +42,7 @@ OUTCOME = re.compile(
     r"|vital status|\b(os|pfs|dfs|rfs|efs|ttp)\b|adjuvant|chemotherap|radiotherap|^radiation$"
     r"|radiation therap|treatment|response"
 )
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 NOT_THERE = "not in the table"
 log = logging.getLogger(__name__)
 
@@ -162,6 +163,12 @@ def read_covariate(table: Table, name: str, rule: CovariateRule, *, allow_outcom
     texts = ["" if plain_text(cell) in MISSING else " ".join(cell.split()) for cell in cells]
     values: np.ndarray = np.array(texts, dtype=object)
     if rule.kind == "number":
+        commas = [text for text in texts if DECIMAL_COMMA.fullmatch(text)]
+        if commas:
+            raise LabelError(
+                f"{table.where}: covariate {name!r}: column {column!r} holds numbers with a comma"
+                f"{_listed(commas, most=3)}; write 65.5 for 65,5, or save the table as XLSX."
+            )
         values = np.array([_number(text) for text in texts])
     covariate = Covariate(name, rule.kind, np.array(cells, dtype=object), values)
     if covariate.missing.all():
