@@ -63,6 +63,7 @@ def test_the_manifest_names_scan_lesion_and_labels(export, table, tmp_path, caps
     excluded = rows_of(tmp_path / "made" / "cases.excluded.csv")
     assert [row["patient"] for row in excluded] == ["R3", "R4"]
     assert f"no SEG object of the tumour; those there are others: {MACHINE}" in excluded[0]["reason"]
+    assert "give --points, or --without-lesion" in excluded[0]["reason"]
     assert "genomic_vit.train --mode joint --data" in said
 
 

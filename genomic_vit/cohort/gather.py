@@ -152,7 +152,7 @@ def _patient_cases(
         kinds = "SEG or RTSTRUCT" if preset.lesion == "any" else preset.lesion
         held = [one.first.facts["description"] for one in series if one.first.modality in ("SEG", "RTSTRUCT")]
         beside = f"; those there are others: {', '.join(sorted(set(held)))}" if held else ""
-        return [], [f"no lesion: no {kinds} object of the tumour{beside}"]
+        return [], [f"no lesion: no {kinds} object of the tumour{beside}; give --points, or --without-lesion"]
     cases = []
     for lesion in lesions:
         try:
