@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -72,6 +74,29 @@ def test_an_item_that_survives_alone_is_not_lost(tmp_path):
 def test_one_job_stays_in_this_process(tmp_path):
     results = dict(run_each(work, range(3), engine="loky", jobs=1, folder=tmp_path))
     assert {process for _, process in results.values()} == {os.getpid()}
+
+
+def linger(folder):
+    """Says which process this is, and stays busy."""
+    Path(folder, f"{os.getpid()}.pid").touch()
+    time.sleep(60)
+
+
+def test_workers_end_with_the_process_that_is_told_to_end(tmp_path):
+    program = (
+        "from pathlib import Path; from tests.test_workers import linger, run_each\n"
+        f"list(run_each(linger, [{str(tmp_path)!r}] * 2, engine='loky', jobs=2, folder=Path({str(tmp_path)!r})))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(workers := [path.stem for path in tmp_path.glob("*.pid")]) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=30) != 0
+    while any(Path("/proc", worker).exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(("name", "module"), [("dask", "distributed"), ("ray", "ray")])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -56,7 +58,7 @@ def run_each(
     """
     left = dict.fromkeys(range(len(items)))
     sweep(folder, f"{MARKS}*")
-    with tempfile.TemporaryDirectory(dir=folder, prefix=MARKS) as marks, _backend(engine, jobs):
+    with tempfile.TemporaryDirectory(dir=folder, prefix=MARKS) as marks, _backend(engine, jobs), _term_as_interrupt():
         marked = partial(_marked, function, marks)
         while left:
             work = (delayed(marked)(index, items[index]) for index in tuple(left))
@@ -70,6 +72,20 @@ def run_each(
                 for index in sorted(suspects) or list(left)[:1]:
                     del left[index]
                     yield index, _alone(function, items[index], problem)
+
+
+@contextmanager
+def _term_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, its workers too: loky's outlive a killed parent."""
+    in_main = threading.current_thread() is threading.main_thread()  # no other may set what a signal does
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _marked(function: Callable[[Item], Result], marks: str, index: int, item: Item) -> tuple[int, Result]:
