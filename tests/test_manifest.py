@@ -44,6 +44,7 @@ def test_a_point_that_is_none_is_left_for_its_case_to_be_refused(tmp_path):
         (GOOD.replace("lesion", "mask", 1), "mutant", "no column 'lesion'; found: case"),
         (GOOD, "mutat", "no target column 'mutat'.*did you mean 'mutant'"),
         (HEAD, "mutant", "holds a header but no cases"),
+        (GOOD.replace("EGFR", "mutant", 1), "mutant", "2 columns are called 'mutant'; rename or remove all but one"),
         ("", "mutant", "is empty; give a CSV with the columns case, patient"),
         (
             GOOD.replace("P1,s/b.nii", "P1,Doe, s/b.nii"),

@@ -99,6 +99,10 @@ def read_manifest(
             kind = "target column" if name in targets else "column"
             hint = f"did you mean {near[0]!r}?" if near else "add the column, or name another."
             raise ManifestError(f"{path}: no {kind} {name!r}; found: {', '.join(header)}; {hint}")
+        if header.count(name) > 1:
+            raise ManifestError(
+                f"{path}: {header.count(name)} columns are called {name!r}; rename or remove all but one."
+            )
     if not rows:
         raise ManifestError(f"{path}: holds a header but no cases; add one row a lesion.")
     _check_identities(path, rows, COLUMNS if needs_lesion else COLUMNS[:3])
