@@ -76,6 +76,21 @@ def test_one_job_stays_in_this_process(tmp_path):
     assert {process for _, process in results.values()} == {os.getpid()}
 
 
+HELD = []
+
+
+def grow(item):
+    """From its second item on keeps 350 MB, as a worker does that trains; loky looks once a second, first after one."""
+    HELD.append(b"x" * 350_000_000 if len(HELD) == 1 else b"")
+    time.sleep(1.1)
+    return item
+
+
+def test_a_worker_that_grows_is_replaced_without_alarm(tmp_path, recwarn):
+    assert len(dict(run_each(grow, range(8), engine="loky", jobs=2, folder=tmp_path))) == 8
+    assert not [str(said.message) for said in recwarn]
+
+
 def linger(folder):
     """Says which process this is, and stays busy."""
     Path(folder, f"{os.getpid()}.pid").touch()

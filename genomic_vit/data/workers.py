@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -112,7 +113,8 @@ def _alone(function: Callable[[Item], Result], item: Item, problem: Exception) -
 @contextmanager
 def _backend(engine: Engine, jobs: int) -> Iterator[None]:
     if engine == "loky":
-        with joblib.parallel_config(backend="loky", n_jobs=jobs):
+        with warnings.catch_warnings(), joblib.parallel_config(backend="loky", n_jobs=jobs):
+            warnings.filterwarnings("ignore", "A worker stopped while")  # and was replaced; importing torch is no leak
             yield
     elif engine == "dask":
         with _dask_client(jobs) as client, joblib.parallel_config(backend=_dask_backend(client)):
