@@ -22,7 +22,7 @@ OF_COMMANDS = {  # named where the command that has them is meant
     "--nodes", "--ntasks", "--ntasks-per-node", "--nnodes", "--nproc-per-node",  # srun and torchrun
     "--folds", "--seeds", "--unit", "--reference", "--arms", "--quick", "--run.seed",
     "--run.split.validation",  # benchmark
-    "--labels", "--dicom", "--nifti", "--plan", "--download",  # manifest
+    "--labels", "--dicom", "--nifti", "--plan", "--download", "--points", "--without-lesion",  # manifest
     "--lesion", "--relevance", "--diagnostics", "--cohort",  # predict and doctor
     "--seed", "--split.folds",  # train, in SplitError; a benchmark says its own
 }  # fmt: skip
