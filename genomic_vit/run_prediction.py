@@ -60,6 +60,9 @@ def predict_scan(
         probability, heat = slab_heat(model, slab, config.view, place)
         where = out / found.name
         where.mkdir(parents=True, exist_ok=True)
+        if (where / "prediction.json").exists():  # of an earlier call, maybe of another scan: nothing of it may stay
+            for stale in where.glob("relevance_*"):
+                stale.unlink()
         write_volume(place_on_scan(heat, slab.geometry, case.scan.geometry), where / "heat.nii.gz")
         title = describe(config.targets, probability) + "   (for research, not a medical device)"
         draw_overlay(slab, heat, config.view.window_hu, title, where / "overlay.png")

@@ -362,6 +362,14 @@ def test_a_value_of_the_wrong_kind_is_refused(change, message, tmp_path, capsys)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_second_prediction_leaves_no_relevance_of_the_first(run, cohort, tmp_path):
+    rows = [*csv.DictReader(cohort.open())][:2]
+    for row, more in zip(rows, (["--relevance"], []), strict=True):
+        scan, lesion = cohort.parent / row["scan"], cohort.parent / row["lesion"]
+        assert predict([str(run), str(scan), "--lesion", str(lesion), "--out", str(tmp_path / "out"), *more]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"prediction.json", "heat.nii.gz", "overlay.png"}
+
+
 def test_an_empty_config_file_is_refused_in_words(tmp_path, capsys):
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
     assert train(["--config", str(tmp_path / "empty.yaml"), "--out", str(tmp_path / "run")]) == 2
