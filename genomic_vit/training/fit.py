@@ -55,6 +55,8 @@ def fit(
 ) -> None:
     """Train the network in place through all stages, keeping the best epoch of each.
 
+    On a CPU this process keeps what memory it frees from here on (`heap.py`).
+
     Args:
         model: fresh weights.
         train, validation: cases to learn from, and to choose the epoch by.
