@@ -134,7 +134,7 @@ VARIANTS = {"floor": Floor, "auto": Rollout, "streamed": Rollout, "dense": Rollo
 def network(variant: str, side_px: int) -> GenomicViT:
     """ViT-S/16 and the small CNN, as they train jointly."""
     torch.manual_seed(0)
-    attention = variant if variant in ("auto", "streamed", "dense") else "auto"
+    attention = variant if variant in ("auto", "streamed", "dense") else "streamed"  # keeps no rows for a rollout
     vit = ViT((side_px, side_px), patch_px=PATCH_PX, width=WIDTH, depth=DEPTH, heads=HEADS, attention=attention)
     rollout = VARIANTS[variant](DEPTH, attention=attention)
     return GenomicViT(vit, build_cnn("small", 2, 1), rollout, tile_patches=side_px // PATCH_PX // 3).train()

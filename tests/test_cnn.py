@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genomic_vit.models.cnn import BACKBONES, LevelInput, MeanAndMaximum, build_cnn
+from genomic_vit.models.cnn import BACKBONES, LevelInput, MeanAndMaximum, _SignedLog, build_cnn
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -45,3 +45,16 @@ def test_the_small_network_pools_mean_and_maximum():
 def test_convolutions_lie_channels_last(name):
     weights = [part.weight for part in build_cnn(name, 2, 1).modules() if isinstance(part, torch.nn.Conv2d)]
     assert weights and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+
+
+def test_levelling_has_the_derivatives_of_its_formula():
+    x = torch.tensor([-3.0, -0.2, 0.5, 30.0], dtype=torch.float64, requires_grad=True)
+    plain = x.sign() * x.abs().log1p()
+    torch.testing.assert_close(_SignedLog.apply(x), plain, rtol=0, atol=0)
+    assert torch.autograd.gradcheck(_SignedLog.apply, x)
+    assert torch.autograd.gradgradcheck(_SignedLog.apply, x)
+    slope = torch.func.vmap(torch.func.grad(lambda one: _SignedLog.apply(one).sum()))(x.detach()[:, None])
+    torch.testing.assert_close(slope[:, 0], 1 / (1 + x.detach().abs()))
+    assert torch.equal(torch.func.jvp(_SignedLog.apply, (x.detach(),), (torch.ones_like(x),))[1], slope[:, 0])
+    zero = torch.zeros(1, requires_grad=True)
+    assert torch.autograd.grad(_SignedLog.apply(zero), zero)[0] == 1  # the formula as written gives 0 there

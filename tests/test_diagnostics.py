@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from genomic_vit.models import streamed
+from genomic_vit.models import blocks
 from genomic_vit.models.attention import AttentionMap
 from genomic_vit.models.diagnostics import describe_diagnostics, rollout_diagnostics
 from tests import oracles
@@ -15,7 +15,7 @@ def random_maps(layers: int, strength: float) -> list[AttentionMap]:
 
 
 def test_maps_and_masses_are_those_of_the_matrix(monkeypatch):
-    monkeypatch.setattr(streamed, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 4)
     maps = random_maps(3, 1.0)
     seen = rollout_diagnostics(maps, prefix_tokens=3)
     for layer, attention in enumerate(maps):
@@ -63,7 +63,7 @@ def rows_asked_for(square: torch.Tensor, query: str | int) -> torch.Tensor:
 @pytest.mark.parametrize("discard", [0.0, 0.5])
 @pytest.mark.parametrize("kind", ["maps", "matrices", "tensor"])
 def test_they_are_of_the_query_and_of_whatever_attention_is_given(kind, query, discard, monkeypatch):
-    monkeypatch.setattr(streamed, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 4)
     maps = random_maps(3, 1.0)
     dense = [m.dense() for m in maps]
     given = {"maps": maps, "matrices": dense, "tensor": torch.stack(dense, dim=1)}[kind]

@@ -31,8 +31,12 @@ def test_output_names_everything_on_the_way():
 )
 def test_rows_of_the_mean_are_kept_where_the_rollout_reads_them(rollout, reads):
     model = build_model(dataclasses.replace(CONFIG, rollout=RolloutConfig(**rollout)))
-    kept = [layer.mean_rows.shape[1] for layer in model(torch.rand(2, 1, 48, 48)).attention]
-    assert kept == [2 * CONFIG.vit.width * reads] * CONFIG.vit.depth
+    width = CONFIG.vit.width
+    usual, spared = 2 * width, int(CONFIG.vit.mlp_ratio * width)  # of 147
+    for learns, rows in ((True, usual + spared), (False, usual)):
+        seen = model.requires_grad_(learns)(torch.rand(2, 1, 48, 48)).attention
+        kept = [0 if layer.mean_rows is None else layer.mean_rows.shape[1] for layer in seen]
+        assert kept == [rows * reads, rows * reads, 0]  # of the last layer one row alone is read
 
 
 def test_heat_does_not_run_across_tile_borders():

@@ -5,7 +5,7 @@ from einops import rearrange
 
 from genomic_vit import ViT
 from genomic_vit.config import from_tree
-from genomic_vit.models import streamed
+from genomic_vit.models import blocks
 from genomic_vit.models.attention import AttentionMap
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.models.gradient_rollout import gradient_rollout
@@ -32,7 +32,7 @@ def dense_twin(vit: ViT, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.
 
 
 def test_equals_the_full_product_of_the_paper(monkeypatch):
-    monkeypatch.setattr(streamed, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 3)
     vit, image = small_vit(), torch.randn(3, 1, 8, 12, dtype=torch.float64)
     output = vit(image)
     found = gradient_rollout(output.logits, output.attention, prefix_tokens=2)

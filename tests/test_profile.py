@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from genomic_vit.config import SlabConfig, from_tree
 from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
+from genomic_vit.models import blocks
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.training import profile
 from genomic_vit.training.fit import fit
@@ -76,6 +77,19 @@ def test_operations_of_the_cnn_by_hand():
     assert found == 2 * (3 * products - first + 3 * last)
     for name, value in model.state_dict().items():  # counting changes nothing
         assert torch.equal(value, weights[name])
+
+
+def test_products_that_threads_do_apart_are_counted(monkeypatch):
+    torch.manual_seed(0)
+    model, (stage,) = build_model(CONFIG).train(), schedule("joint", CONFIG.training)
+    grid, found, threads = torch.rand(2, 1, 48, 48), [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    for large in (blocks.LARGE, 0):
+        monkeypatch.setattr(blocks, "LARGE", large)
+        found.append(step_flops(model, stage, grid, targets=1))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
+    assert found[0] == found[1] > 0
 
 
 def test_fused_attention_on_a_cpu_is_counted():

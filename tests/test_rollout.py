@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genomic_vit import attention_rollout
+from genomic_vit.models import blocks
 from genomic_vit.models import rollout as rollout_module
-from genomic_vit.models import streamed
 from genomic_vit.models.attention import AttentionMap
 from genomic_vit.models.rollout import patch_map
 from genomic_vit.models.rollout_checks import TOLERANCE
@@ -69,7 +69,7 @@ def test_equals_the_full_matrix_oracle(
     wanted = whole[:, prefix:].mean(1) if query == "mean" else whole[:, token]
     given = {"matrices": dense, "tensor": torch.stack(dense, dim=1)}.get(kind, maps)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streamed, "BLOCK_ROWS", block)
+        patch.setattr(blocks, "BLOCK_ROWS", block)
         patch.setattr(rollout_module, "ROOM_BYTES", 500)  # so that sums over heads are taken in several blocks
         row = attention_rollout(
             given, fusion=fusion, residual=residual, discard=discard, start_layer=start, prefix_tokens=prefix,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genomic_vit import attention_rollout
-from genomic_vit.models import streamed
+from genomic_vit.models import blocks, streamed
 from genomic_vit.models.attention import AttentionMap
 from tests.attentions import random_maps
 
@@ -14,8 +14,8 @@ from tests.attentions import random_maps
 @pytest.mark.parametrize("fusion", ["mean", "max", "min"])
 @pytest.mark.parametrize("query", ["cls", "mean"])
 def test_dense_and_streamed_agree_in_every_gradient(fusion, query, monkeypatch):
-    monkeypatch.setattr(streamed, "BLOCK_ROWS", 4)
-    monkeypatch.setitem(streamed.BLOCK_BYTES, "cpu", 200)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 4)
+    monkeypatch.setitem(blocks.BLOCK_BYTES, "cpu", 200)
     layers, images, heads, tokens = 3, 3, 4, 11
     start = [random_maps(7, layers, images, heads, tokens, width=5) for _ in range(2)]
     found = []

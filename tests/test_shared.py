@@ -7,15 +7,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genomic_vit import ViT, attention_rollout
-from genomic_vit.models import shared, streamed
-from genomic_vit.models.attention import Attention, AttentionMap
+from genomic_vit.models import blocks, shared
+from genomic_vit.models.attention import REST_ROWS, Attention, AttentionMap
 from genomic_vit.models.shared import shared_attention
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(streamed, "BLOCK_ROWS", 4)
-    monkeypatch.setitem(streamed.BLOCK_BYTES, "cpu", 300)
+@pytest.fixture(autouse=True, params=["in turn", "side by side"])
+def small_blocks(monkeypatch, request):
+    """In blocks that do not divide evenly, by all threads together or by each on its own."""
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 4)
+    monkeypatch.setitem(blocks.BLOCK_BYTES, "cpu", 300)
+    threads = torch.get_num_threads()
+    if request.param == "side by side":
+        monkeypatch.setattr(blocks, "LARGE", 0)
+        torch.set_num_threads(2)
+    yield
+    assert torch.get_num_threads() == (2 if request.param == "side by side" else threads)
+    torch.set_num_threads(threads)
 
 
 def inputs(layers: int = 3, heads: int = 3, tokens: int = 9) -> list[torch.Tensor]:
@@ -86,24 +94,32 @@ def test_rows_kept_are_those_of_the_mean_and_the_values_are_mixed_alike(images, 
 def test_auto_keeps_twice_as_many_rows_as_its_width_and_streamed_none(way, learns):
     torch.manual_seed(0)
     layer = Attention(4, 2, way=way).requires_grad_(learns)
-    for tokens in (6, 20):
-        seen = layer(torch.randn(2, tokens, 4))[1]
-        kept = 0 if seen.mean_rows is None else seen.mean_rows.shape[1]
-        assert kept == (min(tokens, 8) if way == "auto" else 0)
-        assert len(seen.ports) == learns
+    for tokens in (6, 8 + REST_ROWS, 9 + REST_ROWS):
+        for rows in (None, 0):
+            seen = layer(torch.randn(2, tokens, 4), rows)[1]
+            kept = 0 if seen.mean_rows is None else seen.mean_rows.shape[1]
+            wanted = tokens if tokens <= 8 + REST_ROWS else 8
+            assert kept == (wanted if way == "auto" and rows is None else 0)
+            assert len(seen.ports) == learns
 
 
-def by_hand(q, k, v, masks) -> tuple[torch.Tensor, torch.Tensor]:
-    """Dropped attention times the values, and the mean of the undropped attention, with matrices; one draw a layer."""
+def test_spare_rows_are_kept_beside():
+    layer = Attention(4, 2)
+    for tokens in (8, 9 + REST_ROWS, 38 + REST_ROWS, 39 + REST_ROWS):
+        some = torch.randn(2, tokens, 4)
+        seen = layer(some, layer.rows(some, spare=30))[1]
+        assert seen.mean_rows.shape[1] == (tokens if tokens <= 38 + REST_ROWS else 38)
+
+
+def by_hand(q, k, v, drop: shared.Drop) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dropped attention times the values, and the mean of the undropped attention, with matrices."""
     attention = AttentionMap(q, k, 0.7).dense()
     images, heads, tokens, _ = q.shape
-    dropped = torch.empty_like(attention)
-    for some in shared._groups(q, whole_images=True):  # images are a whole number of heads
-        for block in streamed.row_blocks(tokens):
-            mask = masks(torch.empty(some.stop - some.start, block.stop - block.start, tokens, dtype=q.dtype))
-            part = attention.flatten(0, 1)[some, block] * mask
-            dropped.view(images * heads, tokens, tokens)[some, block] = part
-    return dropped @ v, attention.mean(1)
+    masks = torch.empty(images * heads, tokens, tokens, dtype=q.dtype)
+    for block in blocks.row_blocks(tokens):
+        everywhere = blocks.Place(slice(0, images), slice(0, heads))
+        masks[:, block] = drop.mask(masks[:, block].clone(), everywhere, block, heads)
+    return (attention * masks.view_as(attention)) @ v, attention.mean(1)
 
 
 @pytest.mark.parametrize("rows", [0, 5, 9])
@@ -118,8 +134,7 @@ def test_dropped_attention_and_its_gradients_are_those_of_matrices_with_the_same
             seen = AttentionMap(q, k, 0.7, ports=[port], mean_rows=mean_rows)
             row = attention_rollout([seen, AttentionMap(q, k, 0.7)], residual=0.3)
         else:
-            masks = shared.Drop(0.4, int(torch.randint(2**62, ()))).masks()
-            mixed, mean = by_hand(q, k, v, masks)
+            mixed, mean = by_hand(q, k, v, shared.Drop(0.4, int(torch.randint(2**62, ()))))
             first = AttentionMap(q, k, 0.7).dense().mean(1)[:, 0] * 0.7
             first = first + 0.3 * torch.eye(9, dtype=torch.float64)[0]
             row = (0.7 * torch.einsum("bi,bij->bj", first, mean) + 0.3 * first)[:, 1:]
@@ -133,7 +148,8 @@ def test_dropped_attention_and_its_gradients_are_those_of_matrices_with_the_same
 
 
 def test_masks_drop_the_share_asked_for_and_scale_what_is_left():
-    mask = shared.Drop(0.3, 1).masks()(torch.empty(100, 1000))
+    place = blocks.Place(slice(1, 3), slice(0, 2))
+    mask = shared.Drop(0.3, 1).mask(torch.empty(4, 25, 1000), place, slice(25, 50), heads=2).flatten(0, 1)
     torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1 / 0.7]))
     assert abs((mask == 0).float().mean() - 0.3) < 5 * (0.3 * 0.7 / 1e5) ** 0.5
 
@@ -168,12 +184,14 @@ def test_what_is_kept_is_read_and_not_made_again(monkeypatch):
     monkeypatch.setattr(torch, "softmax", lambda scores, **how: made.append(scores.shape) or plain(scores, **how))
     residual = torch.full((2,), 0.4, requires_grad=True)
     for learns in (True, False):
-        vit = ViT((8, 8), patch_px=4, width=8, depth=2, heads=2).requires_grad_(learns)
+        vit = ViT((8, 8), patch_px=4, width=8, depth=3, heads=2).requires_grad_(learns)
         seen = vit(torch.randn(1, 1, 8, 8))
         made.clear()
-        row = attention_rollout(seen.attention, residual=residual, query="mean")
+        row = attention_rollout(seen.attention[:2], residual=residual, query="mean")
         torch.autograd.grad(row[:, 0].sum(), residual)
         assert not made
+        row = attention_rollout(seen.attention, residual=0.4)
+        assert made == [(1, 2, 1, 5)]  # of the last layer the query's row
 
 
 def test_a_gradient_of_the_row_alone_leaves_no_trace_in_the_next_backward():
@@ -212,12 +230,14 @@ def test_second_derivatives_are_refused_and_the_dense_way_has_them():
             assert torch.autograd.grad(slope.square().sum(), image)[0].abs().max() > 0
 
 
-def test_every_way_gives_the_same_network():
+@pytest.mark.parametrize(("width", "size_px"), [(12, (8, 12)), (6, (40, 44))])  # the second has more tokens than rows
+def test_every_way_gives_the_same_network(width, size_px):
     torch.manual_seed(0)
-    image, found = torch.randn(2, 1, 8, 12, dtype=torch.float64), []
+    image, found = torch.randn(2, 1, *size_px, dtype=torch.float64), []
     for way in ("auto", "streamed", "dense"):
         torch.manual_seed(1)
-        vit = ViT((8, 12), patch_px=4, width=12, depth=3, heads=3, registers=1, attention=way).double()
+        vit = ViT(size_px, patch_px=4, width=width, depth=3, heads=3, registers=1, attention=way, dropout=0.2).double()
+        torch.manual_seed(2)
         seen = vit(image)
         loss = seen.logits.sum() + attention_rollout(seen.attention, prefix_tokens=2)[:, 1].sum()
         loss.backward()

@@ -67,7 +67,7 @@ def watched_step(mode: str, attention_dropout: float = 0.0, **rollout) -> list[s
 @pytest.mark.parametrize(
     ("mode", "rollout"),
     [
-        ("joint", {}),  # keeps 2 d rows, of however many tokens
+        ("joint", {}),  # keeps some rows, of however many tokens
         ("joint", {"attention": "streamed"}),
         ("joint", {"attention": "streamed", "fusion": "max", "learn_residual": True}),
         ("joint", {"attention_dropout": 0.1}),

@@ -42,7 +42,7 @@ def slab_relevance(model: GenomicViT, slab: Slab, view: ViewConfig, device: torc
     starts = stack_starts(len(slab.hu), view.eval_stride)
     parts = []
     for grid in _grids(slab, view, device):
-        seen = model.vit(grid)
+        seen = model.vit(grid, keep_rows=False)
         relevance = gradient_rollout(
             seen.logits, seen.attention, prefix_tokens=model.vit.prefix_tokens
         )  # (b t patches)

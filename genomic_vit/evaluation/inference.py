@@ -119,7 +119,7 @@ def _look_once(
     """
     grid = rearrange(to_grid(turned(stack, view)), "b H W -> b 1 H W")
     if answer == "vit_logits":
-        return torch.sigmoid(model.vit(grid).logits.float()), None
+        return torch.sigmoid(model.vit(grid, keep_rows=False).logits.float()), None
     if given is not None:  # with no slices, no channel at all
         shown = rearrange(to_grid(turned(given, view)), "b H W -> b 1 H W") if given.shape[1] else grid[:, :0]
         return torch.sigmoid(model.answer(grid, shown).float()), None

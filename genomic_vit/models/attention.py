@@ -15,6 +15,7 @@ from genomic_vit.models.shared import shared_attention
 
 Way = Literal["auto", "dense", "streamed"]
 MEAN_ROWS = 2  # rows kept of the mean over heads, in widths d: an eighth of what else a layer keeps to learn from
+REST_ROWS = 16  # so few more, such as CLS and registers, are kept too: a pass over keys would cost more than it spares
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +80,8 @@ class Attention(nn.Module):
             attention.
         way: "dense" makes the matrix once, for values and rollout alike; "streamed" leaves it to the fused kernel, in
             training on a CPU with a backward pass that a rollout shares, and with dropout on a CPU makes it in blocks;
-            "auto" does so too, and on a CPU makes the first 2 d rows itself and keeps their mean over heads: an
-            eighth of what the layer keeps to learn from, and all that a rollout needs where n is at most 2 d.
+            "auto" does so too, and on a CPU makes the first rows itself and keeps their mean over heads: 2 d of them,
+            an eighth of what the layer keeps to learn from, and all that a rollout needs where n is at most 2 d.
 
     Raises:
         ValueError: heads does not divide width, dropout is no share, or there is no such way.
@@ -107,18 +108,27 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
 
-    def forward(self, tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], rows: int | None = None
+    ) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
+        """Tokens mixed, and the map.
+
+        Args:
+            tokens: after their norm.
+            rows: of the mean over heads to keep, from 0 to n; None takes `self.rows(tokens)`. Only "auto" on a CPU
+                keeps any.
+        """
         qkv = self.qkv(tokens)
         q, k, v = rearrange(qkv, "b n (three h e) -> three b h n e", three=3, h=self.heads)
         dropout = self.dropout if self.training else 0.0
-        here = q.device.type == "cpu" and not torch.compiler.is_compiling()
+        here = _here(tokens)
         learns = q.requires_grad and torch.is_grad_enabled()
         if self.way == "dense":
             matrix = AttentionMap(q, k, self.scale).dense()
             mixed = F.dropout(matrix, dropout).to(v.dtype) @ v  # (b h n e)
             seen = AttentionMap(q, k, self.scale, v, mixed, matrix)
         elif here and (learns or dropout or self.way == "auto"):
-            rows = min(MEAN_ROWS * self.project.in_features, q.shape[2]) if self.way == "auto" else 0
+            rows = self.rows(tokens) if rows is None else rows
             q, k, v = (single(part) for part in (q, k, v))
             mixed, port, mean_rows = shared_attention(q, k, v, self.scale, rows, dropout)
             seen = AttentionMap(q, k, self.scale, v, mixed, ports=[port] if learns else [], mean_rows=mean_rows)
@@ -126,6 +136,18 @@ class Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale, dropout_p=dropout)
             seen = AttentionMap(q, k, self.scale, v, mixed)
         return self.project(rearrange(mixed, "b h n e -> b n (h e)").to(qkv.dtype)), seen
+
+    def rows(self, tokens: Float[Tensor, "b n d"], spare: int = 0) -> int:
+        """How many rows of the mean over heads should be kept of these tokens; `spare` has room elsewhere."""
+        if self.way != "auto" or not _here(tokens):
+            return 0
+        rows = MEAN_ROWS * self.project.in_features + spare
+        return tokens.shape[1] if tokens.shape[1] <= rows + REST_ROWS else rows
+
+
+def _here(tokens: Tensor) -> bool:
+    """Whether attention is made by our own code, which is for CPUs and not for compilers."""
+    return tokens.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def single(part: Tensor) -> Tensor:

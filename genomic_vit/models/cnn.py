@@ -40,7 +40,37 @@ class LevelInput(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=False)
 
     def forward(self, image: Float[Tensor, "b channel H W"]) -> Float[Tensor, "b channel H W"]:
-        return self.norm(image.sign() * image.abs().log1p())
+        learns = image.requires_grad and torch.is_grad_enabled()
+        return self.norm(_SignedLog.apply(image) if learns else _signed_log(image))
+
+
+class _SignedLog(torch.autograd.Function):
+    """sign(x) log(1 + |x|), which keeps x alone for its derivative 1 / (1 + |x|); that is 1 at 0."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return _signed_log(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient / (1 + x.abs())
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return tangent / (1 + x.abs())
+
+
+def _signed_log(x: Tensor) -> Tensor:
+    return x.sign() * x.abs().log1p()
 
 
 def _backbone(name: str, channels: int, targets: int, dropout: float) -> nn.Module:

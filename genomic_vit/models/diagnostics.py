@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genomic_vit.models.blocks import row_blocks
 from genomic_vit.models.rollout import attention_rollout, drop_smallest
 from genomic_vit.models.rollout_arguments import (
     Layer,
@@ -20,7 +21,7 @@ from genomic_vit.models.rollout_arguments import (
     never_dropped,
     rows_of,
 )
-from genomic_vit.models.streamed import Fusion, fuse_heads, nothing, row_blocks, share_out
+from genomic_vit.models.streamed import Fusion, fuse_heads, nothing, share_out
 
 
 class RolloutDiagnostics(NamedTuple):

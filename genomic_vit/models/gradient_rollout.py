@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genomic_vit.models.attention import AttentionMap
-from genomic_vit.models.streamed import row_blocks
+from genomic_vit.models.blocks import row_blocks
 
 
 def gradient_rollout(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from genomic_vit.models.attention import AttentionMap, Way
-from genomic_vit.models.streamed import Fusion, row_blocks
+from genomic_vit.models.blocks import row_blocks
+from genomic_vit.models.streamed import Fusion
 
 EAGER = "models with fused attention return none: load them with attn_implementation='eager'"
 TOLERANCE = {torch.float16: 5e-3, torch.bfloat16: 3e-2, torch.float32: 1e-4, torch.float64: 1e-8}  # of a row's sum

@@ -11,9 +11,8 @@ mean of the first rows: as many as are small beside what the layer keeps of its 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from genomic_vit.models.streamed import groups_of, mean_seen, mean_step, once_only, row_blocks
+from genomic_vit.models.blocks import Place, Rooms, attention_of, each, flat, groups_of, places_of, row_blocks
+from genomic_vit.models.streamed import mean_seen, mean_step, once_only
 
 
 def shared_attention(
@@ -85,40 +85,43 @@ class _Attention(torch.autograd.Function):
         """
         once_only()
         q, k, v, mixed = ctx.saved_tensors
-        heads, tokens, width = q.shape[1:]
-        flat = "b h n e -> (b h) n e"
+        tokens, width = q.shape[2:]
         d_mixed = torch.zeros_like(mixed) if d_mixed is None else d_mixed
-        own = rearrange((d_mixed * mixed).sum(-1, keepdim=True), flat)
+        beside = [torch.ones_like(v[..., :1])]  # V, so that one product gives P less rowsum(A P)
+        sent = [(d_mixed * mixed).sum(-1, keepdim=True).neg_()]
         if message is not None:
-            weight, g = (repeat(part, "b n -> b h n 1", h=heads) for part in message.unbind(1))
-            v, d_mixed = torch.cat([v, g], dim=-1), torch.cat([d_mixed, weight], dim=-1)
-        queries, keys = rearrange(q * ctx.scale, flat), rearrange(k, flat).contiguous()
-        values, received = rearrange(v, flat).contiguous(), rearrange(d_mixed, flat).contiguous()
-        across = values[..., width:].transpose(1, 2).contiguous()  # g, (bh 1 n), or nothing, (bh 0 n)
-        d_queries, d_keys, d_values = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(keys)
-        rooms, masks = Rooms(4 if ctx.drop else 3), ctx.drop and ctx.drop.masks()
-        for some in _groups(q, masks is not None):
-            keys_row, values_row = keys[some].transpose(1, 2), values[some].transpose(1, 2)
+            weight, g = (repeat(part, "b n -> b h n 1", h=q.shape[1]) for part in message.unbind(1))
+            beside, sent = [g, *beside], [weight, *sent]
+        values = torch.cat([v, *beside], dim=-1)  # [V, g, 1], (b h n e+2)
+        received = torch.cat([d_mixed, *sent], dim=-1)  # [dO, r/h, −rowsum(A P)], the last still without A g
+        d_q, (d_k, d_v) = q.new_empty(q.shape), q.new_zeros(2, *q.shape)
+
+        def work(place: Place, rooms: Rooms) -> None:
+            queries, keys, given, values_row = (flat(part[place]) for part in (q, k, received, values))
+            values_row = values_row.transpose(1, 2)
+            across = values_row[:, width:-1].contiguous()  # g, (bh 1 n), or nothing, (bh 0 n)
+            d_queries, d_keys, d_values = (part[place].view(-1, tokens, width) for part in (d_q, d_k, d_v))
             for block in row_blocks(tokens):
-                asking, given, less = queries[some, block], received[some, block], own[some, block]
-                scores, attention, other, *mask = rooms.like(q, *asking.shape[:2], tokens)
-                torch.softmax(torch.bmm(asking, keys_row, out=scores), dim=-1, out=attention)  # (bh rows n)
+                asking, receiving = queries[:, block], given[:, block]
+                attention = attention_of(asking, keys, ctx.scale, rooms)
+                free, _, *masks = rooms.like(q, 3 if ctx.drop else 2, *attention.shape)
                 if message is not None:
-                    seen = torch.mul(attention, across[some], out=other).sum(-1, keepdim=True)  # A g, (bh rows 1)
-                    less = less + seen * given[..., width:]
+                    seen = torch.mul(attention, across, out=free).sum(-1, keepdim=True)  # A g, (bh rows 1)
+                    receiving[..., -1:] -= seen * receiving[..., width : width + 1]
                 if masks:
-                    d_scores = torch.bmm(given[..., :width], values_row[:, :width], out=scores).mul_(masks(*mask))
-                    d_scores.baddbmm_(given[..., width:], values_row[:, width:])
-                    mixing = torch.mul(attention, *mask, out=other)
+                    mask = ctx.drop.mask(*masks, place, block, q.shape[1])
+                    d_scores = torch.bmm(receiving[..., :width], values_row[:, :width], out=free).mul_(mask)
+                    d_scores.baddbmm_(receiving[..., width:], values_row[:, width:])
+                    mixing = mask.mul_(attention)
                 else:
-                    d_scores, mixing = torch.bmm(given, values_row, out=scores), attention
-                d_values[some].baddbmm_(mixing.transpose(1, 2), given[..., :width])
-                d_scores.sub_(less).mul_(attention)
-                d_queries[some, block] = torch.bmm(d_scores, keys[some])
-                d_keys[some].baddbmm_(d_scores.transpose(1, 2), asking)
-        d_queries *= ctx.scale
-        back = [rearrange(part, "(b h) n e -> b h n e", h=heads) for part in (d_queries, d_keys, d_values)]
-        return *back, None, None, None
+                    d_scores, mixing = torch.bmm(receiving, values_row, out=free), attention
+                d_values.baddbmm_(mixing.transpose(1, 2), receiving[..., :width])
+                d_scores.mul_(attention)
+                d_queries[:, block] = torch.bmm(d_scores, keys)
+                d_keys.baddbmm_(d_scores.transpose(1, 2), asking, alpha=ctx.scale)
+
+        each(work, *places_of(q))
+        return d_q.mul_(ctx.scale), d_k, d_v, None, None, None
 
 
 class _Step(torch.autograd.Function):
@@ -145,33 +148,33 @@ def _with_rows(q: Tensor, k: Tensor, v: Tensor, scale: float, rows: int, drop: D
         rest = F.scaled_dot_product_attention(q[:, :, made:], k, v, scale=scale)
         if not made:
             return rest, q.new_empty(images, 0, tokens)
-    mixed, mean_rows = q.new_empty(images, tokens, heads, width), q.new_empty(images, rows, tokens)
-    flat, rooms, masks = "b h n e -> (b h) n e", Rooms(2), drop and drop.masks()
-    for some in _groups(q, whole_images=True):
-        some = slice(some.start // heads, some.stop // heads)
-        keys_row, values = rearrange(k[some], "b h n e -> (b h) e n"), rearrange(v[some], flat)
-        for block in row_blocks(made):
-            asking = rearrange(q[some, :, block] * scale, flat)
-            scores, attention = rooms.like(q, *asking.shape[:2], tokens)
-            torch.softmax(torch.bmm(asking, keys_row, out=scores), dim=-1, out=attention)  # (bh rows n)
+    mixed, mean_rows = q.new_empty(images, tokens, heads, width), q.new_zeros(images, rows, tokens)
+    mixed = rearrange(mixed, "b n h e -> b h n e")  # as the projection behind it reads it
+    places, side_by_side = places_of(q)
+    of_one = sum(place.images.start == 0 for place in places)
+    for some in groups_of(len(places), of_one):  # all heads of the same images, which add to the same rows of the mean
+        laid: list[tuple[Place, list[Tensor]]] = []
+
+        def lay(place: Place, _rooms: Rooms, laid: list = laid) -> None:
+            laid.append((place, [flat(part[place]) for part in (q, k, v)]))
+
+        def work(block: slice, rooms: Rooms, laid: list = laid) -> None:
             keep = slice(block.start, min(block.stop, rows))
-            if keep.start < keep.stop:
-                apart = rearrange(attention, "(b h) i j -> b h i j", h=heads)
-                torch.mean(apart[:, :, : keep.stop - keep.start], 1, out=mean_rows[some, keep])
-            if masks:
-                attention.mul_(masks(scores))
-            mixed[some, block] = rearrange(torch.bmm(attention, values), "(b h) n e -> b n h e", h=heads)
+            for place, (queries, keys, values) in laid:
+                attention = attention_of(queries[:, block], keys, scale, rooms)  # (bh rows n)
+                by_head = attention.unflatten(0, q[place].shape[:2])
+                for head in by_head[:, :, : keep.stop - keep.start].unbind(1) if keep.start < keep.stop else ():
+                    mean_rows[place.images, keep].add_(head, alpha=1 / heads)
+                if drop:
+                    attention.mul_(drop.mask(rooms.like(q, 2, *attention.shape)[0], place, block, heads))
+                mixed[*place, block] = torch.bmm(attention, values).view(mixed[*place, block].shape)
+
+        each(lay, places[some], side_by_side)
+        laid.sort(key=lambda part: part[0].heads.start)  # sums over heads in one order, whichever thread was first
+        each(work, row_blocks(made), side_by_side)
     if made < tokens:
-        mixed[:, made:] = rearrange(rest, "b h n e -> b n h e")
-    return rearrange(mixed, "b n h e -> b h n e"), mean_rows
-
-
-def _groups(q: Tensor, whole_images: bool) -> Iterator[slice]:
-    """Slices of the matrices (b h), image by image if asked for, which no number of threads changes."""
-    images, heads, tokens, _width = q.shape
-    if not whole_images:
-        return groups_of(images * heads, tokens, q)
-    return (slice(s.start * heads, s.stop * heads) for s in groups_of(images, tokens * heads, q, together=1))
+        mixed[:, :, made:] = rest
+    return mixed, mean_rows
 
 
 @dataclass(frozen=True)
@@ -186,26 +189,13 @@ class Drop:
     share: float
     seed: int
 
-    def masks(self) -> Callable[[Tensor], Tensor]:
-        """Fills one tensor after the other with 0 or 1 / (1 − share), each time from the beginning."""
-        generator, kept = torch.Generator().manual_seed(self.seed), 1 - self.share
-        return lambda room: room.bernoulli_(kept, generator=generator).div_(kept or 1)  # where all is dropped, 0 / 1
-
-
-class Rooms:
-    """Memory for blocks of attention, used again from block to block: fresh memory is as dear as a softmax.
-
-    Args:
-        count: how many blocks are held at once.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.held: list[Tensor] = []
-
-    def like(self, kind: Tensor, *shape: int) -> list[Tensor]:
-        """Tensors of this shape, of `kind`'s dtype and device; what was in them is anything."""
-        size = math.prod(shape)
-        if not self.held or self.held[0].numel() < size:
-            self.held = [kind.new_empty(size) for _ in range(self.count)]
-        return [room[:size].view(shape) for room in self.held]
+    def mask(
+        self, room: Float[Tensor, "bh rows n"], place: Place, block: slice, heads: int
+    ) -> Float[Tensor, "bh rows n"]:
+        """0 or 1 / (1 − share), of these rows of these matrices, written into `room`: the same in any company."""
+        kept, tokens = 1 - self.share, room.shape[2]
+        matrices = product(*(range(part.start, part.stop) for part in place))
+        for rows, (image, head) in zip(room, matrices, strict=True):
+            own = torch.Generator().manual_seed(self.seed + (image * heads + head) * tokens + block.start)
+            rows.bernoulli_(kept, generator=own)
+        return room.div_(kept or 1)  # where all is dropped, 0 / 1

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from genomic_vit.models.blocks import Place, Rooms, attention_of, each, flat, images_of, places_of, row_blocks
+
 Fusion = Literal["mean", "max", "min"]
-BLOCK_ROWS = 128
-BLOCK_BYTES = {"cpu": 2 * 2**20, "cuda": 2**28}  # of one block of attention; on a CPU it should stay in cache
 
 
 def streamed_step(
@@ -83,19 +82,22 @@ def mean_step(
     mean_rows: Float[Tensor, "b m n"],
 ) -> Float[Tensor, "b n"]:
     """rᵀ mean_h A_h in blocks, off the graph; the first m rows of the mean are known."""
-    images, heads, tokens, _width = q.shape
-    known = mean_rows.shape[1]
+    heads, tokens, known = q.shape[1], row.shape[1], mean_rows.shape[1]
     read = torch.einsum("bi,bij->bj", row[:, :known], mean_rows)
     if known == tokens:
         return read
-    queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) e n")
-    weight = repeat(row / heads, "b n -> (b h) 1 n", h=heads)
-    out = torch.zeros_like(weight)
-    for some in groups_of(images * heads, tokens, row):
+    weight = repeat(row / heads, "b n -> b h 1 n", h=heads)
+    out = q.new_zeros(weight.shape)
+
+    def work(place: Place, rooms: Rooms) -> None:
+        queries, keys, given = (flat(part[place]) for part in (q, k, weight))
+        total = out[place].view(-1, 1, tokens)
         for block in row_blocks(tokens, known):
-            attention = torch.softmax(torch.bmm(queries[some, block], keys[some]), dim=-1)  # (bh rows n)
-            out[some].baddbmm_(weight[some, :, block], attention)
-    return read + rearrange(out, "(b h) 1 n -> b h n", h=heads).sum(1)
+            attention = attention_of(queries[:, block], keys, scale, rooms)
+            total.baddbmm_(given[:, :, block], attention)
+
+    each(work, *places_of(q))
+    return read + out.sum((1, 2))
 
 
 def mean_seen(
@@ -106,50 +108,51 @@ def mean_seen(
     mean_rows: Float[Tensor, "b m n"],
 ) -> Float[Tensor, "b n"]:
     """mean_h A_h g in blocks, off the graph: what `mean_step` hands back to its row."""
-    images, heads, tokens, _width = q.shape
-    known = mean_rows.shape[1]
+    heads, tokens, known = q.shape[1], g.shape[1], mean_rows.shape[1]
     read = torch.einsum("bij,bj->bi", mean_rows, g)
     if known == tokens:
         return read
-    queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) e n")
-    across = repeat(g, "b n -> (b h) 1 n", h=heads)
-    out = queries.new_empty(images * heads, tokens - known)
-    for some in groups_of(images * heads, tokens, g):
+    g = repeat(g, "b n -> b h 1 n", h=heads)
+    out = q.new_empty(q.shape[:3])
+
+    def work(place: Place, rooms: Rooms) -> None:
+        queries, keys, across, seen = flat(q[place]), flat(k[place]), flat(g[place]), out[place].view(-1, tokens)
         for block in row_blocks(tokens, known):
-            attention = torch.softmax(torch.bmm(queries[some, block], keys[some]), dim=-1)  # (bh rows n)
-            out[some, block.start - known : block.stop - known] = attention.mul_(across[some]).sum(-1)
-    return torch.cat([read, rearrange(out, "(b h) n -> b h n", h=heads).mean(1)], dim=1)
+            attention = attention_of(queries[:, block], keys, scale, rooms)
+            seen[:, block] = attention.mul_(across).sum(-1)
+
+    each(work, *places_of(q))
+    return torch.cat([read, out[:, :, known:].mean(1)], dim=1)
 
 
 def _mean_backward(gradient: Tensor, row: Tensor, q: Tensor, k: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """With g the gradient, u = A g and w = r/h: ∂r = mean_h u, and ∂S = w_i A_ij (g_j − u_i) for the scores S."""
-    images, heads, tokens, _width = q.shape
-    queries, keys = rearrange(q * scale, "b h n e -> (b h) n e"), rearrange(k, "b h n e -> (b h) n e").contiguous()
-    g = repeat(gradient, "b n -> (b h) 1 n", h=heads)
-    weighted = queries * repeat(row / heads, "b n -> (b h) n 1", h=heads)
-    d_row, d_queries, d_keys = torch.empty_like(queries[..., :1]), torch.empty_like(queries), torch.zeros_like(keys)
-    for some in groups_of(images * heads, tokens, row):
-        keys_row = keys[some].transpose(1, 2)
+    heads, tokens = q.shape[1:3]
+    g, weight = (repeat(part, "b n -> b h n 1", h=heads) for part in (gradient, row * (scale / heads)))
+    weighted = q * weight
+    d_row, d_q, d_k = q.new_empty(weight.shape), q.new_empty(q.shape), q.new_zeros(q.shape)
+
+    def work(place: Place, rooms: Rooms) -> None:
+        queries, keys, given, across = (flat(part[place]) for part in (q, k, weighted, g))
+        seen, d_queries, d_keys = (part[place].view(-1, *part.shape[2:]) for part in (d_row, d_q, d_k))
+        across = across.transpose(1, 2)
         for block in row_blocks(tokens):
-            attention = torch.softmax(torch.bmm(queries[some, block], keys_row), dim=-1)  # (bh rows n)
-            u = (attention * g[some]).sum(-1, keepdim=True)  # (bh rows 1); bmm by one column takes five times as long
-            d_scores = (g[some] - u).mul_(attention)  # but for w, which the two small factors below carry
-            d_row[some, block] = u
-            d_queries[some, block] = torch.bmm(d_scores, keys[some])
-            d_keys[some].baddbmm_(d_scores.transpose(1, 2), weighted[some, block])
-    d_queries *= repeat(row * (scale / heads), "b n -> (b h) n 1", h=heads)
-    return (
-        rearrange(d_row, "(b h) n 1 -> b h n", h=heads).mean(1),
-        rearrange(d_queries, "(b h) n e -> b h n e", h=heads),
-        rearrange(d_keys, "(b h) n e -> b h n e", h=heads),
-    )
+            attention = attention_of(queries[:, block], keys, scale, rooms)  # (bh rows n)
+            u = (attention * across).sum(-1, keepdim=True)  # (bh rows 1); bmm by one column takes five times as long
+            d_scores = (across - u).mul_(attention)  # but for w, which the two small factors carry
+            seen[:, block] = u
+            d_queries[:, block] = torch.bmm(d_scores, keys)
+            d_keys.baddbmm_(d_scores.transpose(1, 2), given[:, block])
+
+    each(work, *places_of(q))
+    return d_row.mean(1)[..., 0], d_q.mul_(weight), d_k
 
 
 def _extreme(row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion) -> Tensor:
-    images, heads, tokens, _ = q.shape
+    tokens = q.shape[2]
     queries, keys = q * scale, k.transpose(-2, -1)
     out = torch.zeros_like(row)
-    for some in groups_of(images, tokens * heads, row):
+    for some in images_of(q):
         for block in row_blocks(tokens):
             fused = fuse_heads(torch.softmax(queries[some, :, block] @ keys[some], dim=-1), fusion)  # (b rows n)
             total, weight = fused.sum(-1), row[some, block]
@@ -162,10 +165,10 @@ def _extreme_backward(
     gradient: Tensor, row: Tensor, q: Tensor, k: Tensor, scale: float, fusion: Fusion
 ) -> tuple[Tensor, Tensor, Tensor]:
     """With F the fused rows, s their sums and u = F g / s: ∂r = u, ∂F = r_i/s_i (g_j − u_i), by the winning heads."""
-    images, heads, tokens, _ = q.shape
+    tokens = q.shape[2]
     queries, keys = q * scale, k.transpose(-2, -1)
     d_row, d_queries, d_keys = torch.empty_like(row), torch.empty_like(q), torch.zeros_like(k)
-    for some in groups_of(images, tokens * heads, row):
+    for some in images_of(q):
         g = gradient[some]
         for block in row_blocks(tokens):
             attention = torch.softmax(queries[some, :, block] @ keys[some], dim=-1)  # (b h rows n)
@@ -203,24 +206,3 @@ def nothing(total: Float[Tensor, "b rows"]) -> Bool[Tensor, "b rows"]:
 def least_sum(dtype: torch.dtype) -> float:
     """What a row of fused attention must sum to, to be divided by it: the gradient holds the sum's square (1e-19)."""
     return torch.finfo(dtype).tiny ** 0.5
-
-
-def row_blocks(stop: int, start: int = 0) -> Iterator[slice]:
-    """The rows of a matrix from `start` on, a block after the other, all of about one size."""
-    rows = stop - start
-    size = -(-rows // max(-(-rows // BLOCK_ROWS), 1))
-    return (slice(at, min(at + size, stop)) for at in range(start, stop, size))
-
-
-def groups_of(count: int, row_length: int, like: Tensor, together: int | None = None) -> Iterator[slice]:
-    """Slices of `count` matrices, as many at once as a block's bytes allow, a multiple of `together`.
-
-    Without `together` of the threads on a CPU, so that each has one.
-    """
-    if torch.compiler.is_compiling():  # the batch may be symbolic there
-        return iter((slice(None),))
-    rows = min(BLOCK_ROWS, row_length)
-    budget = BLOCK_BYTES.get(like.device.type, BLOCK_BYTES["cuda"])
-    together = together or (torch.get_num_threads() if like.device.type == "cpu" else 1)
-    size = max(budget // (rows * row_length * like.element_size()) // together, 1) * together
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genomic_vit.models.attention import Attention, AttentionMap, Way
+from genomic_vit.models.mlp import spare_rows, spared_mlp
 
 
 class ViTOutput(NamedTuple):
@@ -69,10 +70,15 @@ class Block(nn.Module):
             nn.Identity() if layer_scale is None else LayerScale(width, layer_scale) for _ in range(2)
         )
 
-    def forward(self, tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
-        mixed, attention = self.attention(self.norm1(tokens))
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], keep_rows: bool = True
+    ) -> tuple[Float[Tensor, "b n d"], AttentionMap]:
+        rows = self.attention.rows(tokens) if keep_rows else 0
+        spare = spare_rows(self.norm2, self.mlp, tokens) if 0 < rows < tokens.shape[1] else 0
+        mixed, attention = self.attention(self.norm1(tokens), self.attention.rows(tokens, spare) if spare else rows)
         tokens = tokens + self.scale1(self.drop(mixed))
-        return tokens + self.scale2(self.mlp(self.norm2(tokens))), attention
+        changed = spared_mlp(self.norm2, self.mlp, tokens) if spare else self.mlp(self.norm2(tokens))
+        return tokens + self.scale2(changed), attention
 
 
 class ViT(nn.Module):
@@ -92,8 +98,9 @@ class ViT(nn.Module):
         attention_dropout: of attention, in the value path only: the maps, and the rollout, are the undropped attention.
         layer_scale: what LayerScale's factors begin as; None has no LayerScale.
         attention: "dense" makes every n × n matrix once, for values and rollout alike, and allows second derivatives;
-            "streamed" never holds one; "auto" none of a head, and on a CPU keeps the mean over heads of up to 2 width
-            rows of a layer for a rollout, which are all rows where there are no more tokens.
+            "streamed" never holds one; "auto" none of a head, and on a CPU keeps the mean over heads of the first
+            2 width rows of a layer for a rollout, and, where there are more tokens and its weights learn, of as many
+            more as the MLP has hidden units, whose activations it then makes twice (`mlp.py`).
 
     Raises:
         ValueError: an image side is not a multiple of patch_px, or there is no such way of attention.
@@ -129,12 +136,18 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, targets)
 
-    def forward(self, image: Float[Tensor, "b channel H W"]) -> ViTOutput:
+    def forward(self, image: Float[Tensor, "b channel H W"], keep_rows: bool = True) -> ViTOutput:
+        """Logits, attention and tokens.
+
+        Args:
+            image: H and W are multiples of patch_px.
+            keep_rows: whether a rollout of the attention may follow, for which "auto" keeps rows.
+        """
         patches = rearrange(self.embed(image), "b d r c -> b (r c) d") + self.positions(self.patches(image.shape[-2:]))
         tokens = torch.cat([repeat(self.prefix, "p d -> b p d", b=image.shape[0]), patches], dim=1)  # (b n d)
         attention = []
         for block in self.blocks:
-            tokens, layer = block(tokens)
+            tokens, layer = block(tokens, keep_rows and block is not self.blocks[-1])  # of the last, CLS's row is read
             attention.append(layer)
         tokens = self.norm(tokens)
         return ViTOutput(self.head(tokens[:, 0]), tuple(attention), tokens)

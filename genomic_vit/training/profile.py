@@ -88,9 +88,14 @@ def step_flops(model: GenomicViT, stage: Stage, grid: Tensor, targets: int) -> i
     for name, part in model.named_children():
         part.requires_grad_(name in stage.learns)
     truth = Truth(grid.new_ones(len(grid), targets), torch.ones_like(grid), grid.new_ones(targets))
-    with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
-        output = look(model, stage, grid, truth.lesion, torch.arange(len(grid), device=grid.device))
-        sum(weight * loss(output, truth) for weight, loss in stage.losses).backward()
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # the counter sees no other thread than this (models/blocks.py)
+        with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
+            output = look(model, stage, grid, truth.lesion, torch.arange(len(grid), device=grid.device))
+            sum(weight * loss(output, truth) for weight, loss in stage.losses).backward()
+    finally:
+        torch.set_num_threads(threads)
     return counter.get_total_flops()
 
 

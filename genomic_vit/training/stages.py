@@ -88,10 +88,11 @@ def look(
         section: told where vit, rollout and cnn begin and end, for a profile.
     """
     with section("vit"):
-        seen = model.vit(grid) if {"vit_logits", "heat"} & set(stage.computes) else None
+        rolled = "heat" in stage.computes
+        seen = model.vit(grid, keep_rows=rolled) if rolled or "vit_logits" in stage.computes else None
     with section("rollout"):
         # no check of values: a step waits for none, and a loss that is not finite tells its cases (training/finite.py)
-        heat = model.heat(seen.attention, grid.shape[-2:], check=False) if "heat" in stage.computes else None
+        heat = model.heat(seen.attention, grid.shape[-2:], check=False) if rolled else None
     with section("cnn"):
         logits = model.answer(grid, stage.heat(heat, lesion, case)) if "logits" in stage.computes else None
     return StageOutput(logits, None if seen is None else seen.logits, heat)
