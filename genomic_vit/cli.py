@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from genomic_vit.config import ConfigError, RunConfig, UserError, check_keys, from_tree
+from genomic_vit.config import ConfigError, RunConfig, UserError
+from genomic_vit.config_tree import check_keys, from_tree
 
 INTERRUPTED, REFUSED = 130, 2
 SHORT = {  # settings that have a spelling of their own on the command line

@@ -7,7 +7,7 @@ import numpy as np
 
 from genomic_vit.cohort.labels import Covariate
 from genomic_vit.cohort.manifest import Case, Cohort
-from genomic_vit.config import from_tree
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.data.slab import Slab
 from genomic_vit.evaluation.plan import BenchmarkConfig

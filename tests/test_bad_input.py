@@ -10,7 +10,7 @@ import pytest
 from genomic_vit import Geometry, Volume, write_volume
 from genomic_vit.cohort.folds import Split
 from genomic_vit.cohort.manifest import read_manifest
-from genomic_vit.config import from_tree
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.case import Reading
 from genomic_vit.data.prepare import prepare
 from genomic_vit.evaluate import main as evaluate

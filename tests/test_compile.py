@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import sys, torch
-from genomic_vit.config import from_tree
+from genomic_vit.config_tree import from_tree
 from genomic_vit.models.genomic_vit import build_model
 
 torch.manual_seed(0)

@@ -1,6 +1,7 @@
 import pytest
 
-from genomic_vit.config import ConfigError, RunConfig, from_tree
+from genomic_vit.config import ConfigError, RunConfig
+from genomic_vit.config_tree import from_tree
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from genomic_vit.config import AugmentConfig, SlabConfig, ViewConfig, from_tree
+from genomic_vit.config import AugmentConfig, SlabConfig, ViewConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.augment import augment
 from genomic_vit.data.datasets import AllStacks, RandomStacks, loader, window
 from genomic_vit.data.prepare import Cases

@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from genomic_vit import ViT, attention_rollout
-from genomic_vit.config import SlabConfig, from_tree
+from genomic_vit.config import SlabConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
 from genomic_vit.models.genomic_vit import build_model

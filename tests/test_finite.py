@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from genomic_vit.config import SlabConfig, from_tree
+from genomic_vit.config import SlabConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.datasets import Batch
 from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab

@@ -17,7 +17,8 @@ from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel
 from torch.distributed.fsdp.api import FullOptimStateDictConfig
 
 from genomic_vit.cli import leave
-from genomic_vit.config import SlabConfig, from_tree
+from genomic_vit.config import SlabConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
 from genomic_vit.models.genomic_vit import build_model

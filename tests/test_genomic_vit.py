@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from genomic_vit.config import RolloutConfig, from_tree
+from genomic_vit.config import RolloutConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.models.genomic_vit import build_model, heat_image
 from genomic_vit.models.rollout import attention_rollout
 

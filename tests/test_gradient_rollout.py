@@ -4,7 +4,7 @@ import torch
 from einops import rearrange
 
 from genomic_vit import ViT
-from genomic_vit.config import from_tree
+from genomic_vit.config_tree import from_tree
 from genomic_vit.models import blocks
 from genomic_vit.models.attention import AttentionMap
 from genomic_vit.models.genomic_vit import build_model

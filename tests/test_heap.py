@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genomic_vit.config import from_tree
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.prepare import Cases
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.training import fit as fitting

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from genomic_vit.config import TrainingConfig, from_tree
+from genomic_vit.config import TrainingConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.models.heat_sources import lesion_mask, none, rollout, shuffled, uniform, zero
 from genomic_vit.training.losses import Truth

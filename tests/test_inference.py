@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from genomic_vit.config import ViewConfig, from_tree
+from genomic_vit.config import ViewConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.augment import VIEWS, turned, turned_back
 from genomic_vit.data.slab import Slab
 from genomic_vit.evaluation.inference import case_probabilities, slab_heat, slab_heats

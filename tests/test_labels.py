@@ -12,7 +12,8 @@ from genomic_vit.cohort.labels import OUTCOME, check_learnable, read_covariate, 
 from genomic_vit.cohort.manifest import ManifestError
 from genomic_vit.cohort.presets import PRESETS
 from genomic_vit.cohort.table import LabelError, read_table
-from genomic_vit.config import ConfigError, CovariateRule, LabelsConfig, TargetRule, UserError, from_tree, plain_text
+from genomic_vit.config import ConfigError, CovariateRule, LabelsConfig, TargetRule, UserError, plain_text
+from genomic_vit.config_tree import from_tree
 
 RADIOGENOMICS = PRESETS["nsclc-radiogenomics"]
 CLINICAL = (

@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genomic_vit.config import RunConfig, SlabConfig, from_tree
+from genomic_vit.config import RunConfig, SlabConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
 from genomic_vit.models.genomic_vit import build_model

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from genomic_vit.config import ConfigError, from_tree
+from genomic_vit.config import ConfigError
+from genomic_vit.config_tree import from_tree
 from genomic_vit.evaluation.arms import ARMS, NetworkArm, TableArm
 from genomic_vit.evaluation.plan import BenchmarkConfig, members, quick
 from genomic_vit.models.heat_sources import HEAT_SOURCES

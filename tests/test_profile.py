@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from genomic_vit.config import SlabConfig, from_tree
+from genomic_vit.config import SlabConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.prepare import Cases
 from genomic_vit.data.slab import cut_slab
 from genomic_vit.models import blocks

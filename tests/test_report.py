@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genomic_vit.config import from_tree
+from genomic_vit.config_tree import from_tree
 from genomic_vit.evaluation.checklist import AUTHOR, ITEMS, fill
 from genomic_vit.evaluation.cohort_table import describe_cohort, describe_folds
 from genomic_vit.evaluation.comparison import MACRO, compare

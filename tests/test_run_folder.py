@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from genomic_vit.config import from_tree
+from genomic_vit.config_tree import from_tree
 from genomic_vit.training.run_folder import RunError, RunFolder, to_tree
 
 EGFR = {"column": "EGFR", "positive": "Mutant", "negative": "Wildtype"}

@@ -11,7 +11,8 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from genomic_vit.cli import leave
-from genomic_vit.config import AugmentConfig, from_tree
+from genomic_vit.config import AugmentConfig
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.augment import augment
 from genomic_vit.data.shares import Share, SharedBatches, share_of
 from genomic_vit.models.genomic_vit import build_model

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from genomic_vit.config import from_tree
+from genomic_vit.config_tree import from_tree
 from genomic_vit.models.attention import AttentionMap
 from genomic_vit.models.genomic_vit import build_model
 from genomic_vit.models.rollout import attention_rollout

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save
 
 from genomic_vit.cohort.folds import Split
 from genomic_vit.cohort.manifest import Cohort
-from genomic_vit.config import RunConfig, UserError, from_tree
+from genomic_vit.config import RunConfig, UserError
+from genomic_vit.config_tree import from_tree
 from genomic_vit.data.prepare import Prepared
 from genomic_vit.models.genomic_vit import GenomicViT, build_model
 from genomic_vit.models.pretrained import PretrainedReport
