@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from genomic_vit.models.blocks import groups_of
 from genomic_vit.models.streamed import once_only
 
-PIECE = (
-    512  # tokens at a time: memory for large intermediate results, freed between others that stay, was not used again
-)
+# Tokens at a time. Memory of large results in between, freed among others that stay, found no second use (glibc).
+PIECE = 512
 
 
 def spare_rows(norm: nn.Module, mlp: nn.Sequential, tokens: Float[Tensor, "b n d"]) -> int:
