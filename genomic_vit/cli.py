@@ -7,6 +7,7 @@ import atexit
 import difflib
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from genomic_vit.config import ConfigError, RunConfig, UserError
-from genomic_vit.config_tree import check_keys, from_tree
+from genomic_vit.config_tree import NEEDED, check_keys, from_tree
 
 INTERRUPTED, REFUSED = 130, 2
 SHORT = {  # settings that have a spelling of their own on the command line
@@ -82,7 +83,21 @@ def run_config_parser(usage: str, description: str, kind: type = RunConfig, comm
     parser = ArgumentParser(prog=f"python -m genomic_vit.{command}", usage=usage, description=description)
     parser.add_argument("--config", action="config", help="YAML file of the settings below.")
     parser.add_class_arguments(kind, as_group=False)
+    told = parser.error
+    parser.error = lambda message, ex=None: told(_in_words(message), ex)
     return parser
+
+
+def _in_words(message: str) -> str:
+    """What jsonargparse says of a value of the wrong type, as a config file's is told; other messages as they are."""
+    found = re.search(r'Parser key "(.+?)":\s+Expected a (.+)\. Got value: (.*)', message)
+    if found is None:
+        return message
+    setting, wanted, value = found.groups()
+    kinds = {str(kind): words for kind, words in NEEDED.items()} | {str(dict): "a mapping in a config file"}
+    if choices := re.findall(r"'([^']*)'", wanted) if "Literal[" in wanted else ():
+        return f"--{setting} is {value}; one of {', '.join(choices)} is needed"
+    return f"--{setting} is {value}; {kinds.get(wanted, wanted)} is needed"
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str], kind: type = RunConfig) -> argparse.Namespace:

@@ -345,8 +345,10 @@ def read_scan_grid(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--vit.depth", "many"], '"vit.depth":\n *Expected a .*int.* Got value: many'),
-        (["--mode", "both"], "Expected .*'joint', 'staged'.* Got value: both"),
+        (["--vit.depth", "many"], "error: --vit.depth is many; a whole number is needed"),
+        (["--vit.dropout", "x"], "error: --vit.dropout is x; a number with a dot for decimals is needed"),
+        (["--augment.flips", "perhaps"], "error: --augment.flips is perhaps; true or false is needed"),
+        (["--mode", "both"], "error: --mode is both; one of joint, staged is needed"),
         (["--config", "none.yaml"], "none.yaml: no such config file; check the path"),
     ],
 )
