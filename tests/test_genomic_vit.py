@@ -7,6 +7,7 @@ from genomic_vit.config import RolloutConfig
 from genomic_vit.config_tree import from_tree
 from genomic_vit.models.genomic_vit import build_model, heat_image
 from genomic_vit.models.rollout import attention_rollout
+from genomic_vit.training.stages import look, schedule
 
 CONFIG = from_tree(
     {"slab": {"tile_px": 16}, "vit": {"patch_px": 4, "width": 16, "depth": 3, "heads": 2, "registers": 2}}, "here"
@@ -38,6 +39,15 @@ def test_rows_of_the_mean_are_kept_where_the_rollout_reads_them(rollout, reads):
         seen = model.requires_grad_(learns)(torch.rand(2, 1, 48, 48)).attention
         kept = [0 if layer.mean_rows is None else layer.mean_rows.shape[1] for layer in seen]
         assert kept == [rows * reads, rows * reads, 0]  # of the last layer one row alone is read
+
+
+@pytest.mark.parametrize(("mode", "rows"), [("vit", 0), ("joint", 32)])
+def test_a_vit_whose_rollout_nobody_asks_for_keeps_no_rows(mode, rows):
+    model, seen = build_model(CONFIG).requires_grad_(False), []
+    model.vit.register_forward_hook(lambda _vit, _given, output: seen.extend(output.attention))
+    grid = torch.rand(2, 1, 48, 48)
+    look(model, schedule(mode, CONFIG.training)[0], grid, torch.zeros_like(grid), torch.arange(2))
+    assert [0 if layer.mean_rows is None else layer.mean_rows.shape[1] for layer in seen] == [rows, rows, 0]
 
 
 def test_heat_does_not_run_across_tile_borders():

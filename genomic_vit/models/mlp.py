@@ -15,7 +15,7 @@ PIECE = 512
 
 
 def spare_rows(norm: nn.Module, mlp: nn.Sequential, tokens: Float[Tensor, "b n d"]) -> int:
-    """How many numbers a token `spared_mlp` leaves room for beside the d of its norm: its hidden units, as floats.
+    """How many rows of mean attention, n numbers each, fit into what `spared_mlp` does not keep of n tokens' GELU.
 
     0 where it cannot stand for `mlp(norm(tokens))`: its layers are others than those that `Block` makes, have hooks or
     have weights that stay as they are (of which plain layers keep as little), or nothing is learnt.
@@ -38,8 +38,11 @@ def spare_rows(norm: nn.Module, mlp: nn.Sequential, tokens: Float[Tensor, "b n d
 def spared_mlp(norm: nn.LayerNorm, mlp: nn.Sequential, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
     """`mlp(norm(tokens))` for an MLP of Linear, GELU, Dropout, Linear, Dropout, with the same draws.
 
-    Kept are the tokens and what goes into GELU; what norm and GELU make is made again in the backward pass, which takes
-    2 % of the time of the MLP's products. With f hidden units that is n (d + f) numbers less. First derivatives only.
+    Kept are the tokens and what goes into GELU; what norm and GELU make is made again in the backward pass, for 2 to
+    4 % of the MLP's time. With f hidden units that is n (d + f) numbers less. First derivatives only.
+
+    Raises:
+        RuntimeError: a second derivative is asked for.
     """
     first, _gelu, drop, second, last = mlp
     kind, noise = _product_dtype(tokens), None
